@@ -1,0 +1,1 @@
+"""The front door: the `changeover` command, its settings and the demo."""
