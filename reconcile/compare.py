@@ -1,0 +1,470 @@
+"""The comparison itself: pure, so that each of its laws can be tested.
+
+Three things are decided here and nowhere else: whether two JSON values are the same value and where they differ
+(`differences`), whether what was read from both sides may be compared at all (`decide`), and what a difference
+is called (`classify`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from itertools import islice
+from typing import Final, TypeAlias
+
+from shadow import json
+from shadow.json import Json
+
+Fields: TypeAlias = dict[str, Json]
+Path: TypeAlias = tuple[str | int, ...]
+
+
+class Absent(Enum):
+    """The type of `ABSENT`."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+"""Stands where a side has nothing at all; null is a value, this is not."""
+
+Side: TypeAlias = Json | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One place where the legacy and the log say different things."""
+
+    path: Path
+    legacy: Side
+    log: Side
+
+    def __str__(self) -> str:
+        return f"{render(self.path)}: legacy {shown(self.legacy)}, log {shown(self.log)}"
+
+
+def render(path: Path) -> str:
+    """Write a path as people do: `config.models[2].name`; the empty path is the whole entity."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if text else step
+    return text or "(whole)"
+
+
+def shown(side: Side, width: int = 60) -> str:
+    """Write one side of a difference on one line, cut to `width` characters."""
+    text = "absent" if side is ABSENT else json.encode(side).decode()
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
+
+
+def covers(pattern: str, path: Path) -> bool:
+    """Tell whether `pattern` names `path` or something that contains it.
+
+    `config.*.apiKey` names that field of every member of `config`; `*` stands for one step, and a pattern covers
+    everything below what it names. The whole entity, the empty path, is covered by `*` alone.
+    """
+    steps = pattern.split(".")
+    if steps == ["*"]:
+        return True
+    if len(steps) > len(path):
+        return False
+    return all(wanted in {"*", str(found)} for wanted, found in zip(steps, path, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """An agreement not to look at a difference: somebody answers for it, for a reason, until a day.
+
+    `expires` is an ISO date, the last day on which the agreement holds. After it the rule no longer hides
+    anything and is itself a failure, so that an agreement cannot outlive the people who made it.
+    """
+
+    entity: str
+    path: str
+    owner: str
+    reason: str
+    expires: str
+
+    def expired(self, today: str) -> bool:
+        """Tell whether `today`, an ISO date, is past the last day."""
+        return today > self.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """How the legacy shows a secret: its first `keep` characters, then `fill`."""
+
+    keep: int = 0
+    fill: str = "***"
+
+    def over(self, clear: str) -> str:
+        """Return what the legacy would show for the secret `clear`."""
+        return clear[: self.keep] + self.fill
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What counts as a difference for the fields of one entity. Paths are patterns as in `covers`."""
+
+    masks: tuple[tuple[str, Mask], ...] = ()
+    unordered: tuple[str, ...] = ()
+    """Lists whose order carries no meaning."""
+    absent_is_null: tuple[str, ...] = ()
+    """Where a field that is not there and a field that is null mean the same."""
+    ignored: tuple[Ignore, ...] = ()
+    volatile: tuple[str, ...] = ()
+    """Fields that differ between two reads of the legacy itself; learnt, listed in the report."""
+    secret: tuple[str, ...] = ()
+    """Fields whose values never leave this module in clear."""
+
+    def mask(self, path: Path) -> Mask | None:
+        """Return how the legacy masks `path`, or None when it does not."""
+        return next((mask for pattern, mask in self.masks if covers(pattern, path)), None)
+
+
+EXACT: Final = Rules()
+
+
+# -- the diff ----------------------------------------------------------------------------------------------------
+
+
+def same(left: Json, right: Json) -> bool:
+    """Tell whether two JSON values are one: 1 is 1.0, but true is not 1 and null is not absent."""
+    return not differences(left, right, limit=1)
+
+
+def differences(legacy: Side, log: Side, rules: Rules = EXACT, *, limit: int = 100) -> tuple[Difference, ...]:
+    """Return the first `limit` differences, in a stable order (names sorted, indices ascending).
+
+    Ignored and volatile fields are reported like any other: leaving them out is for `Comparison`, which also
+    says that it did.
+    """
+    # Equal bytes settle nearly all comparisons for the price of two encodings.
+    if legacy is not ABSENT and log is not ABSENT and json.encode(legacy) == json.encode(log):
+        return ()
+    return tuple(islice(_walk((), legacy, log, rules), limit))
+
+
+def _walk(path: Path, legacy: Side, log: Side, rules: Rules) -> Iterator[Difference]:
+    if isinstance(legacy, dict) and isinstance(log, dict):
+        for name in sorted(legacy.keys() | log.keys()):
+            yield from _walk((*path, name), legacy.get(name, ABSENT), log.get(name, ABSENT), rules)
+    elif isinstance(legacy, list) and isinstance(log, list):
+        yield from _walk_lists(path, legacy, log, rules)
+    elif not _one_value(path, legacy, log, rules):
+        yield Difference(path, legacy, log)
+
+
+def _walk_lists(path: Path, legacy: list[Json], log: list[Json], rules: Rules) -> Iterator[Difference]:
+    if any(covers(pattern, path) for pattern in rules.unordered):
+        legacy, log = sorted(legacy, key=_sort_key), sorted(log, key=_sort_key)
+    for index in range(max(len(legacy), len(log))):
+        ours = legacy[index] if index < len(legacy) else ABSENT
+        theirs = log[index] if index < len(log) else ABSENT
+        yield from _walk((*path, index), ours, theirs, rules)
+
+
+def _one_value(path: Path, legacy: Side, log: Side, rules: Rules) -> bool:
+    if legacy is ABSENT or log is ABSENT:
+        other = log if legacy is ABSENT else legacy
+        return other is ABSENT or (other is None and any(covers(pattern, path) for pattern in rules.absent_is_null))
+    # bool is an int to Python; to JSON it is not.
+    if isinstance(legacy, bool) or isinstance(log, bool):
+        return legacy is log
+    if legacy == log:
+        return True
+    mask = rules.mask(path)
+    return mask is not None and isinstance(legacy, str) and isinstance(log, str) and mask.over(log) == legacy
+
+
+def _sort_key(value: Json) -> bytes:
+    return json.encode(_canonical(value))
+
+
+def _canonical(value: Json) -> Json:
+    """Give equal values one form: JavaScript has one kind of number, Python two."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The differences of one entity, told apart by whether anybody agreed not to look."""
+
+    differences: tuple[Difference, ...]
+    ignored: tuple[tuple[Difference, Ignore], ...] = ()
+    volatile: tuple[Difference, ...] = ()
+
+
+def compare(entity: str, legacy: Fields | None, log: Fields | None, rules: Rules, today: str) -> Comparison:
+    """Compare what both sides say of one entity; None is an entity that is not there."""
+    kept: list[Difference] = []
+    ignored: list[tuple[Difference, Ignore]] = []
+    volatile: list[Difference] = []
+    agreements = [rule for rule in rules.ignored if rule.entity in {entity, "*"} and not rule.expired(today)]
+    for open_found in differences(ABSENT if legacy is None else legacy, ABSENT if log is None else log, rules):
+        found = redacted(open_found, rules)
+        agreed = next((rule for rule in agreements if covers(rule.path, found.path)), None)
+        if agreed is not None:
+            ignored.append((found, agreed))
+        elif found.path and any(covers(pattern, found.path) for pattern in rules.volatile):
+            volatile.append(found)
+        else:
+            kept.append(found)
+    return Comparison(tuple(kept), tuple(ignored), tuple(volatile))
+
+
+HIDDEN: Final = "•••"
+"""Stands in a report where a secret stood."""
+
+
+def redacted(difference: Difference, rules: Rules) -> Difference:
+    """Return the difference with every secret value in it replaced by `HIDDEN`."""
+    if not rules.secret:
+        return difference
+    path = difference.path
+    return Difference(path, _redact(path, difference.legacy, rules), _redact(path, difference.log, rules))
+
+
+def _redact(path: Path, value: Side, rules: Rules) -> Side:
+    if value is ABSENT or value is None:
+        return value
+    if path and any(covers(pattern, path) for pattern in rules.secret):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {name: _redact((*path, name), item, rules) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_redact((*path, index), item, rules) for index, item in enumerate(value)]
+    return value
+
+
+# -- may these two be compared? ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the log knew of one key at one moment.
+
+    `position` is that of the key's last event, 0 when it never had one; `latest_intent` is the number of the newest
+    intent that names the key, 0 when there is none. `open_intents` are those not settled yet that name the key,
+    `keyless` those whose key nobody knows yet and that might turn out to be this one; `doubtful` of both are
+    the ones whose outcome is in doubt, which only the doubt resolver can end.
+    """
+
+    position: int
+    latest_intent: int = 0
+    open_intents: tuple[int, ...] = ()
+    keyless: tuple[int, ...] = ()
+    doubtful: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that `decide` looks at: both marks around the read of the legacy, what was read, and the attempt."""
+
+    before: Mark
+    after: Mark
+    equal: bool
+    attempt: int
+    """Counted from 1."""
+    attempts: int
+    """How many are allowed."""
+    failure: str | None = None
+    """Why the legacy could not be read, when it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Both sides are equal, exactly at `position`."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Both sides differ, exactly at `position`."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Something moved while looking; look again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """Nothing can be said: lowers the coverage and accuses nobody."""
+
+    reason: str
+    in_doubt: bool = False
+
+
+Verdict: TypeAlias = Match | Mismatch | Retry | Unverified
+
+
+def decide(facts: Facts) -> Verdict:
+    """Say what a pair of reads proves.
+
+    The state was read together with the `after` mark. If no event, and no intent that could have become one, came
+    between the two marks, then the legacy was read at exactly that position and the comparison is exact. A write in
+    flight at either moment makes the legacy newer than the log through nobody's fault, so then nothing is said.
+    """
+    obstacle = _obstacle(facts)
+    if obstacle is None:
+        return Match(facts.after.position) if facts.equal else Mismatch(facts.after.position)
+    if facts.attempt < facts.attempts:
+        return Retry(obstacle)
+    doubtful = bool(facts.after.doubtful) and facts.failure is None
+    return Unverified(obstacle, in_doubt=doubtful)
+
+
+def _obstacle(facts: Facts) -> str | None:
+    before, after = facts.before, facts.after
+    if facts.failure is not None:
+        return facts.failure
+    if before.position != after.position:
+        return f"an event arrived while the legacy was read (position {before.position}, then {after.position})"
+    if before.open_intents or after.open_intents:
+        return f"intent {(*before.open_intents, *after.open_intents)[0]} was open"
+    if before.latest_intent != after.latest_intent:
+        return f"intent {after.latest_intent} came and went while the legacy was read"
+    # A call whose key is not known yet cannot make two different states equal by mistake of ours, but it can
+    # explain a difference.
+    if not facts.equal and (before.keyless or after.keyless):
+        return f"intent {(*before.keyless, *after.keyless)[0]} was open and its key is not known yet"
+    return None
+
+
+# -- what a difference is called ---------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    """The classes of findings, worst first."""
+
+    MISSING_IN_LOG = "missing_in_log"
+    """The legacy has the entity, the log does not."""
+    EXTRA_IN_LOG = "extra_in_log"
+    """The log has the entity, the legacy does not."""
+    VALUE_DIFFERS = "value_differs"
+    """Both have it, with different fields; some intent or event did carry what the legacy holds."""
+    BYPASS_WRITE = "bypass_write"
+    """The legacy holds what no intent ever carried: somebody wrote without going through the proxy."""
+    ORDER_AMBIGUOUS = "order_ambiguous"
+    """Two calls of one batch wrote the same entity; which came last is not known."""
+    EXPIRED_IGNORE = "expired_ignore"
+    """An ignore rule is past its last day."""
+    IN_DOUBT = "in_doubt"
+    """An intent on the key is in doubt; the doubt resolver has to end it first."""
+    UNVERIFIED = "unverified"
+    """No exact comparison succeeded."""
+
+
+DRIFT: Final = frozenset(
+    {
+        Kind.MISSING_IN_LOG,
+        Kind.EXTRA_IN_LOG,
+        Kind.VALUE_DIFFERS,
+        Kind.BYPASS_WRITE,
+        Kind.ORDER_AMBIGUOUS,
+        Kind.EXPIRED_IGNORE,
+    }
+)
+"""The kinds that are failures; the others only leave a question open."""
+
+SEVERITY: Final = {kind: rank for rank, kind in enumerate(Kind)}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the log and the journal ever said about one key; the ground on which a difference is classified."""
+
+    carried: tuple[Json, ...] = ()
+    """Inputs of the key's intents, whatever became of them, and changes of its events."""
+    intents: int = 0
+    """How many intents ever named the key."""
+    events: int = 0
+    ambiguous: bool = False
+    """Two calls of one batch wrote the key at the same time, and nothing was settled since."""
+    imported: bool = False
+    """The entity's whole list was imported once, so that an unknown key cannot be from before."""
+
+
+def classify(found: Sequence[Difference], trace: Trace) -> Kind:
+    """Name the class of the differences of one key."""
+    if trace.ambiguous:
+        return Kind.ORDER_AMBIGUOUS
+    whole = next((difference for difference in found if not difference.path), None)
+    if whole is not None and whole.log is ABSENT:
+        bypassed = trace.imported and not (trace.intents or trace.events)
+        return Kind.BYPASS_WRITE if bypassed else Kind.MISSING_IN_LOG
+    if whole is not None:
+        return Kind.EXTRA_IN_LOG
+    explained = any(_carries(value, difference) for difference in found for value in trace.carried)
+    return Kind.VALUE_DIFFERS if explained else Kind.BYPASS_WRITE
+
+
+def _carries(value: Json, difference: Difference) -> bool:
+    """Tell whether `value` holds, anywhere, what the legacy holds at the difference."""
+    if difference.legacy is ABSENT:
+        # Somebody must have removed it: an input that removes names the field's owner, never the value.
+        return False
+    return any(same(part, difference.legacy) for part in _parts(value))
+
+
+def _parts(value: Json) -> Iterator[Json]:
+    yield value
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _parts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _parts(item)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that somebody should look at, with all that is known about it.
+
+    `position` is the position of the log at which the comparison was exact, None when none was.
+    `events` and `intents` are the entity's recent ones, newest first, one line each.
+    """
+
+    kind: Kind
+    entity: str
+    key: str
+    position: int | None
+    message: str
+    differences: tuple[Difference, ...] = ()
+    events: tuple[str, ...] = ()
+    intents: tuple[str, ...] = ()
+    first_divergence: int | None = None
+    """The position of the first event after which the sides differ, where the history says so."""
+    details: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def drift(self) -> bool:
+        """Whether this is a failure, and not only an open question."""
+        return self.kind in DRIFT
+
+    @property
+    def worst_first(self) -> tuple[int, str, str]:
+        """A sort key."""
+        return SEVERITY[self.kind], self.entity, self.key
