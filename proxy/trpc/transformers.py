@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from proxy.trpc.devalue import Devalue
 from proxy.trpc.superjson import SuperJson
 from proxy.trpc.values import UNDEFINED, TransformerError, Undefined, Value, plain
 from shadow.json import Json
 
-__all__ = ["NONE", "SUPERJSON", "TRANSFORMERS", "UNDEFINED", "Transformer", "TransformerError", "Undefined", "Value"]
+__all__ = [
+    "DEVALUE",
+    "NONE",
+    "SUPERJSON",
+    "TRANSFORMERS",
+    "UNDEFINED",
+    "Transformer",
+    "TransformerError",
+    "Undefined",
+    "Value",
+]
 
 
 class Transformer(Protocol):
@@ -52,6 +63,7 @@ class NoTransformer:
 
 NONE: Final[Transformer] = NoTransformer()
 SUPERJSON: Final[Transformer] = SuperJson()
+DEVALUE: Final[Transformer] = Devalue()
 
-TRANSFORMERS: Final[dict[str, Transformer]] = {each.name: each for each in (NONE, SUPERJSON)}
+TRANSFORMERS: Final[dict[str, Transformer]] = {each.name: each for each in (NONE, SUPERJSON, DEVALUE)}
 """By the name that the contract uses."""

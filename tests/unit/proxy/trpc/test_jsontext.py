@@ -81,7 +81,9 @@ def test_whatever_is_read_can_be_written_again(text: bytes | str) -> None:
     ours.encode(value)
 
 
-@given(st.text(st.characters(), max_size=10), st.floats(allow_nan=False, allow_infinity=False), st.integers())
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=10), st.floats(allow_nan=False, allow_infinity=False), st.integers()
+)
 def test_agrees_with_the_standard_library_on_json(text: str, number: float, integer: int) -> None:
     value = {"t": text, "n": [number], "i": integer}
 
