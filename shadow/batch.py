@@ -1,0 +1,283 @@
+"""What one transaction will write, decided without touching the database.
+
+Commands are added one by one; one that cannot be done raises, and leaves the batch as it was, so that its
+neighbours are not harmed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from shadow import json
+from shadow.errors import DraftRefused, IntentUnknown, PositionConflict
+from shadow.events import Draft, EntityKey, Event, chain
+from shadow.journal import WITH_EVENTS, NewIntent, Outcome, Settlement, moves
+from shadow.schema import SEGMENT
+from shadow.state import State, follow
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log stands after its last transaction."""
+
+    position: int
+    hash: str
+    last_intent: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an intent stands: its outcome and the positions of the events that it led to."""
+
+    outcome: Outcome
+    idempotency: str | None = None
+    index: int = 0
+    first: int = 0
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Record intents, all or none."""
+
+    intents: Sequence[NewIntent]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Record outcomes with their events, all or none."""
+
+    settlements: Sequence[Settlement]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append events, all or none, provided that the entities in `expected` are where the caller saw them."""
+
+    drafts: Sequence[Draft]
+    expected: Mapping[EntityKey, int]
+
+
+Command = Begin | Settle | Append
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Events that were in the log before: `count` of them from `first` on."""
+
+    first: int
+    count: int
+
+
+class Batch:
+    """The rows of one transaction, and the head that it leads to.
+
+    `state_of` and `standing_of` answer for everything committed before; ids in `known` (event id → position)
+    are in the log already and are not appended again.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        state_of: Callable[[EntityKey], State | None],
+        standing_of: Callable[[int], Standing | None],
+        known: Mapping[str, int],
+    ) -> None:
+        self.head = replace(head, batch=head.batch + 1)
+        self.events: list[Event] = []
+        self.states: dict[EntityKey, State] = {}
+        self.standings: dict[int, Standing] = {}
+        self.event_rows: list[Row] = []
+        self.intent_rows: list[Row] = []
+        self.outcome_rows: list[Row] = []
+        self.reservation_rows: list[Row] = []
+        self.answer_rows: list[Row] = []
+        self.freed_rows: list[Row] = []
+        self._state_of = state_of
+        self._standing_of = standing_of
+        self._known = known
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether there is nothing to write."""
+        return not (self.event_rows or self.intent_rows or self.outcome_rows)
+
+    def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
+        """Add intents; returns their ids."""
+        first = self.head.last_intent + 1
+        rows = [_intent_row(first + place, intent) for place, intent in enumerate(intents)]
+        for id, intent in enumerate(intents, first):
+            self.standings[id] = Standing(Outcome.OPEN, intent.idempotency, intent.index)
+            if intent.idempotency is not None:
+                self.reservation_rows.append(
+                    (intent.idempotency, intent.index, intent.fingerprint, id, intent.keep_until, intent.received)
+                )
+        self.intent_rows += rows
+        self.head = replace(self.head, last_intent=self.head.last_intent + len(rows))
+        return tuple(range(first, first + len(rows)))
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Event | Span]:
+        """Add outcomes and their events; an intent that has its outcome already gets the events that it led to."""
+        found: list[Event | Span] = []
+        moving: list[Settlement] = []
+        standings: dict[int, Standing] = {}
+        for settlement in settlements:
+            standing = standings.get(settlement.intent) or self._standing(settlement.intent)
+            _check(settlement)
+            if moves(standing.outcome, settlement.outcome):
+                moving.append(settlement)
+                standings[settlement.intent] = replace(standing, outcome=settlement.outcome)
+            elif standing.events:
+                found.append(Span(standing.first, standing.events))
+        appended = self._append([draft for settlement in moving for draft in settlement.drafts])
+        place = 0
+        for settlement in moving:
+            mine = appended[place : place + len(settlement.drafts)]
+            place += len(mine)
+            self._move(settlement, standings[settlement.intent], mine)
+        return found + appended
+
+    def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> list[Event | Span]:
+        """Add events; raises PositionConflict when an entity is not where `expected` says."""
+        for key, position in expected.items():
+            state = self._state(key)
+            actual = state.position if state else 0
+            if actual != position:
+                raise PositionConflict(f"{key.entity} {key.key}", position, actual)
+        return self._append(drafts)
+
+    def _append(self, drafts: Sequence[Draft]) -> list[Event | Span]:
+        results: list[Event | Span] = []
+        events: list[Event] = []
+        rows: list[Row] = []
+        states: dict[EntityKey, State] = {}
+        position, hash = self.head.position, self.head.hash
+        for draft in drafts:
+            if draft.id in self._known:
+                results.append(Span(self._known[draft.id], 1))
+                continue
+            position += 1
+            texts = _texts(draft)
+            hash = chain(hash, position, draft)
+            event = Event(position, draft, hash)
+            previous = None
+            if draft.entity is not None:
+                before = states.get(draft.entity) or self._state(draft.entity)
+                previous = before.position if before else 0
+                states[draft.entity] = follow(before, position, draft.effect, draft.change)
+            rows.append(_event_row(event, texts, previous))
+            events.append(event)
+            results.append(event)
+        self.events += events
+        self.event_rows += rows
+        self.states.update(states)
+        self.head = replace(self.head, position=position, hash=hash)
+        return results
+
+    def _move(self, settlement: Settlement, standing: Standing, events: Sequence[Event | Span]) -> None:
+        places = [event.position if isinstance(event, Event) else event.first for event in events]
+        standing = replace(standing, first=min(places, default=0), events=len(places))
+        self.standings[settlement.intent] = standing
+        self.outcome_rows.append(
+            (
+                settlement.intent,
+                settlement.outcome,
+                settlement.detail,
+                settlement.at,
+                standing.first or None,
+                standing.events,
+            )
+        )
+        if standing.idempotency is not None:
+            if settlement.outcome is Outcome.NOT_APPLIED:
+                self.freed_rows.append((standing.idempotency, standing.index, settlement.intent))
+            elif settlement.answer is not None:
+                text = base64.b64encode(settlement.answer).decode()
+                self.answer_rows.append((standing.idempotency, standing.index, settlement.intent, text))
+
+    def _state(self, key: EntityKey) -> State | None:
+        return self.states.get(key) or self._state_of(key)
+
+    def _standing(self, intent: int) -> Standing:
+        standing = self.standings.get(intent) or self._standing_of(intent)
+        if standing is None:
+            raise IntentUnknown(f"there is no intent {intent} in this log")
+        return standing
+
+
+def _check(settlement: Settlement) -> None:
+    if settlement.drafts and settlement.outcome not in WITH_EVENTS:
+        raise DraftRefused(f"intent {settlement.intent}: an outcome of {settlement.outcome.value} has no events")
+    _refuse_nul(settlement.detail)
+
+
+def _event_row(event: Event, texts: tuple[str, str | None], previous: int | None) -> Row:
+    draft = event.draft
+    entity, key = draft.entity or (None, None)
+    return (
+        event.position,
+        event.position // SEGMENT,
+        draft.id,
+        draft.channel,
+        draft.type,
+        draft.time,
+        texts[0],
+        entity,
+        key,
+        draft.effect,
+        texts[1],
+        draft.actor,
+        draft.cause,
+        previous,
+        event.hash,
+    )
+
+
+def _intent_row(id: int, intent: NewIntent) -> Row:
+    entity, key = intent.entity_key or (None, None)
+    _refuse_nul(intent.request, intent.procedure, entity, key, intent.actor, intent.idempotency, intent.fingerprint)
+    return (
+        id,
+        intent.request,
+        intent.index,
+        intent.procedure,
+        intent.phase,
+        intent.stage_epoch,
+        entity,
+        key,
+        _text(intent.input),
+        intent.actor,
+        intent.received,
+        intent.deadline,
+        intent.idempotency,
+        Outcome.OPEN,
+        0,
+    )
+
+
+def _texts(draft: Draft) -> tuple[str, str | None]:
+    _refuse_nul(draft.id, draft.channel, draft.type, draft.actor, draft.cause, *(draft.entity or ()))
+    return _text(draft.data), None if draft.change is None else _text(draft.change)
+
+
+def _text(value: json.Json) -> str:
+    try:
+        return json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DraftRefused(f"this is not JSON: {error}") from error
+
+
+def _refuse_nul(*texts: str | None) -> None:
+    for text in texts:
+        if text is not None:
+            if "\0" in text:
+                raise DraftRefused(f"a name must not hold a NUL character: {text!r}")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise DraftRefused(f"a name must be valid Unicode: {text!r}") from error

@@ -1,0 +1,279 @@
+"""Everything in which SQLite and PostgreSQL differ for the log; the rest of the code is the same for both."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy import event, pool
+
+from shadow.errors import DatabaseBusy, DatabaseMissing, DatabaseRefused, Trouble
+
+
+class Dialect(Protocol):
+    """One kind of database."""
+
+    begin: str
+    """Starts a transaction that will write."""
+    mark: str
+    """Stands for a parameter."""
+
+    def rows(self, *columns: str) -> str:
+        """Return SQL that turns ONE parameter, a JSON array of arrays, into rows with these columns.
+
+        A column is text unless it is given as `name:int`. One parameter means one call into the database for
+        a whole batch, during which other threads run.
+        """
+
+    def own(self, *, create: bool) -> sa.Connection:
+        """Open the one writing connection, in autocommit; raises DatabaseBusy if another process owns the log.
+
+        Without `create` a database that is not there raises DatabaseMissing instead of being made.
+        """
+
+    def disown(self) -> None:
+        """Let others own the log; the writing connection is closed already."""
+
+    def readers(self) -> sa.Engine:
+        """Return an engine whose connections cannot write."""
+
+    def vanished(self) -> str | None:
+        """Say how the database was taken away under an open connection that did not notice, or None."""
+
+    def trouble(self, error: BaseException | None) -> Trouble | None:
+        """Tell why the database cannot be used, or None if this one command is at fault."""
+
+
+def dialect_of(url: str) -> Dialect:
+    """Return the dialect for a database URL; raises DatabaseRefused for one that cannot hold a log."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise DatabaseRefused(
+            f"not a database URL: {url!r}; write sqlite:///changeover.db or postgresql://user@host/name"
+        ) from error
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return SQLite(Path(parsed.database))
+        case "sqlite":
+            raise DatabaseRefused("a log must survive a restart; give SQLite a file, as in sqlite:///changeover.db")
+        case "postgresql" | "postgres":
+            return PostgreSQL(parsed)
+        case other:
+            raise DatabaseRefused(f"a log cannot be kept in {other}; use sqlite:///FILE or postgresql://…")
+
+
+class SQLite:
+    """A database file beside the proxy, owned by one process through a lock on a file next to it."""
+
+    begin = "BEGIN IMMEDIATE"
+    mark = "?"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def rows(self, *columns: str) -> str:
+        """See Dialect."""
+        fields = (f"json_extract(value, '$[{place}]') AS {_quoted(column)[0]}" for place, column in enumerate(columns))
+        return f"SELECT {', '.join(fields)} FROM json_each(?)"
+
+    def own(self, *, create: bool) -> sa.Connection:
+        """See Dialect."""
+        if not create and not self.path.exists():
+            raise DatabaseMissing(f"the database {self.path} is gone; put it back, or restart to begin a new log")
+        if self._lock is None:
+            self._lock = self._take_lock()
+        connection = self._engine(mode="rwc" if create else "rw").connect()
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        self._identity = _identity(self.path)
+        return connection
+
+    def disown(self) -> None:
+        """See Dialect."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def readers(self) -> sa.Engine:
+        """See Dialect."""
+        if not self.path.exists():
+            raise DatabaseMissing(f"there is no database {self.path}; start `changeover serve` with it first")
+        return self._engine(mode="ro")
+
+    def vanished(self) -> str | None:
+        """See Dialect."""
+        if _identity(self.path) != self._identity:
+            return f"the database file {self.path} was removed or replaced while it was open"
+        return None
+
+    def trouble(self, error: BaseException | None) -> Trouble | None:
+        """See Dialect."""
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        if primary == sqlite3.SQLITE_FULL:
+            return Trouble.DISK_FULL
+        if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return Trouble.LOCKED
+        if primary in {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}:
+            return None
+        return Trouble.GONE if isinstance(error, sqlite3.Error) and code is not None else None
+
+    def _engine(self, mode: str) -> sa.Engine:
+        url = sa.URL.create("sqlite", database=self.path.absolute().as_uri(), query={"mode": mode, "uri": "true"})
+        writes = mode != "ro"
+        engine = sa.create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            poolclass=pool.NullPool if writes else pool.QueuePool,
+            connect_args={"timeout": 5, "check_same_thread": False},
+        )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = {-65536 if writes else -8192}")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
+            if not writes:
+                connection.execute("PRAGMA query_only = ON")
+
+        return engine
+
+    def _take_lock(self) -> int:
+        beside = self.path.with_name(self.path.name + ".lock")
+        try:
+            file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DatabaseRefused(
+                f"cannot open {beside}: {error.strerror}; the log needs a folder that it may write to"
+            ) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(file, 20).decode(errors="replace").strip() or "unknown"
+            os.close(file)
+            raise DatabaseBusy(
+                f"process {owner} is writing the log {self.path}; stop it, or let it do this through its admin port"
+            ) from error
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+        return file
+
+
+class PostgreSQL:
+    """A PostgreSQL database; owned through an advisory lock that lives as long as the writer's session."""
+
+    begin = "BEGIN"
+    mark = "%s"
+
+    def __init__(self, url: sa.URL) -> None:
+        self._url = url.set(drivername="postgresql+psycopg")
+
+    def rows(self, *columns: str) -> str:
+        """See Dialect."""
+        fields = (
+            f"(value->>{place})::{'bigint' if whole else 'text'} AS {name}"
+            for place, (name, whole) in enumerate(map(_quoted, columns))
+        )
+        return f"SELECT {', '.join(fields)} FROM json_array_elements(%s::json) AS one(value)"
+
+    def own(self, *, create: bool) -> sa.Connection:
+        """See Dialect."""
+        connection = self._engine(pool.NullPool).connect()
+        try:
+            self._take_lock(connection)
+            connection.exec_driver_sql("SET synchronous_commit = on")
+            connection.exec_driver_sql("SET lock_timeout = '5s'")
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        return connection
+
+    def disown(self) -> None:
+        """See Dialect; the lock went with the session."""
+
+    def readers(self) -> sa.Engine:
+        """See Dialect."""
+        engine = self._engine(pool.QueuePool)
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:
+            connection.execute("SET default_transaction_read_only = on")
+
+        return engine
+
+    def vanished(self) -> str | None:
+        """See Dialect."""
+        return None
+
+    def trouble(self, error: BaseException | None) -> Trouble | None:
+        """See Dialect."""
+        import psycopg
+
+        state = getattr(error, "sqlstate", None)
+        if state == "53100":
+            return Trouble.DISK_FULL
+        if state in {"55P03", "57014", "40P01"}:
+            return Trouble.LOCKED
+        if isinstance(error, psycopg.IntegrityError | psycopg.DataError | psycopg.ProgrammingError):
+            return None
+        return Trouble.GONE if isinstance(error, psycopg.Error) else None
+
+    def _engine(self, poolclass: type[pool.Pool]) -> sa.Engine:
+        try:
+            return sa.create_engine(
+                self._url,
+                isolation_level="AUTOCOMMIT",
+                poolclass=poolclass,
+                connect_args={
+                    "connect_timeout": 5,
+                    "application_name": f"changeover, process {os.getpid()} on {socket.gethostname()}"[:63],
+                },
+            )
+        except ModuleNotFoundError as error:
+            raise DatabaseRefused("PostgreSQL needs its driver; install changeover[postgres]") from error
+
+    def _take_lock(self, connection: sa.Connection) -> None:
+        """Wait a little for it: the server may not have noticed yet that an owner was killed."""
+        for _ in range(20):
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_PG_LOCK})").scalar():
+                return
+            time.sleep(0.1)
+        owner = connection.exec_driver_sql(
+            "SELECT activity.application_name FROM pg_locks JOIN pg_stat_activity AS activity USING (pid) "
+            "WHERE locktype = 'advisory' AND granted "
+            f"AND ((classid::bigint << 32) | objid::bigint) = {_PG_LOCK}"
+        ).scalar()
+        raise DatabaseBusy(
+            f"{owner or 'another process'} is writing the log {self._url.render_as_string()}; "
+            "stop it, or let it do this through its admin port"
+        )
+
+
+_PG_LOCK = "hashtextextended('changeover:' || current_schema(), 0)"
+
+
+def _quoted(column: str) -> tuple[str, bool]:
+    name, _, kind = column.partition(":")
+    return f'"{name}"', kind == "int"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def names(*columns: str) -> str:
+    """Return the quoted names of columns, as in `"id", "index"`."""
+    return ", ".join(_quoted(column)[0] for column in columns)

@@ -1,0 +1,52 @@
+"""Named steps of the write path at which a test can have this process killed.
+
+Nothing happens unless the environment variable CHANGEOVER_FAULT names a step when the process starts:
+`CHANGEOVER_FAULT=before-commit-settle` kills at the first arrival, `before-commit-settle:7` at the seventh.
+A kill is SIGKILL to the own process: no cleanup runs, exactly as in a crash.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from enum import StrEnum
+
+
+class Point(StrEnum):
+    """Every step at which a crash is tested; a new step goes here and so into the crash tests."""
+
+    BEFORE_BEGIN = "before-begin"
+    """Intents are planned, nothing is written."""
+    INSIDE_BEGIN = "inside-begin"
+    """Intents are written and not yet committed."""
+    AFTER_BEGIN = "after-begin"
+    """Intents are committed; nobody has been told."""
+    BEFORE_SETTLE = "before-settle"
+    """Events are planned, nothing is written."""
+    EVENTS_WRITTEN = "events-written"
+    """Events are written; states and outcomes are not."""
+    INSIDE_SETTLE = "inside-settle"
+    """Everything is written and not yet committed."""
+    AFTER_SETTLE = "after-settle"
+    """Events, states and outcomes are committed; nobody has been told."""
+
+
+POINTS = tuple(Point)
+
+
+def _armed(setting: str) -> tuple[Point, int] | None:
+    if not setting:
+        return None
+    name, _, count = setting.partition(":")
+    return Point(name), int(count or 1)
+
+
+_target = _armed(os.environ.get("CHANGEOVER_FAULT", ""))
+_arrivals = itertools.count(1)
+
+
+def reach(point: Point) -> None:
+    """Say that the write path has come to `point`; kills this process if it is armed for it."""
+    if _target is not None and point is _target[0] and next(_arrivals) == _target[1]:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,160 @@
+"""The log: what happened, what was about to happen, and what it adds up to, durable before anybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
+
+import structlog
+
+from shadow.batch import Append, Begin, Command, Settle
+from shadow.dialect import Dialect, dialect_of
+from shadow.errors import LogUnavailable, Trouble
+from shadow.events import Cursor, Draft, EntityKey, Event
+from shadow.journal import NewIntent, Settlement
+from shadow.reader import Reader
+from shadow.state import State, StateCache
+from shadow.writer import Report, Writer
+
+Listener = Callable[[Sequence[Event]], None]
+
+logger = structlog.get_logger(__name__)
+
+
+class Log(Reader):
+    """A log that this process alone writes; reading is inherited from Reader.
+
+    Use it from one event loop. `begin`, `settle` and `append` return only after the commit; when their caller
+    is cancelled meanwhile, the command is carried out all the same. Any of them raises LogUnavailable while the
+    database cannot be written, and works again when it can.
+    """
+
+    def __init__(self, dialect: Dialect, *, cached_states: int) -> None:
+        self._cache = StateCache(cached_states)
+        self._listeners: list[Listener] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._trouble: Trouble | None = None
+        self._writer = Writer(dialect, self._cache, self._report)
+        self._writer.open()
+        self._head = Cursor(self._writer.epoch, self._writer.head.position)
+        super().__init__(dialect, dialect.readers())
+
+    @classmethod
+    def open(cls, url: str, *, cached_states: int = 50_000) -> Log:
+        """Open the log at a database URL for writing; makes or migrates it.
+
+        Blocks for some tens of milliseconds, some hundreds when there is something to migrate. Raises
+        DatabaseTooNew, DatabaseBusy (another process writes it), or DatabaseRefused.
+        """
+        return cls(dialect_of(url), cached_states=cached_states)
+
+    @staticmethod
+    def read_only(url: str) -> Reader:
+        """Open the log at a database URL for reading, beside the process that writes it."""
+        return Reader.open_for_reading(url)
+
+    @property
+    def head(self) -> Cursor:
+        """The cursor of the last event that listeners were told of."""
+        return self._head
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why the last command could not be written, or None when it could."""
+        return self._trouble
+
+    async def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
+        """Record intents, all or none; returns their ids when they are durable.
+
+        Raises KeyReused when one of their idempotency keys is taken.
+        """
+        return await self._do(Begin(intents))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
+        """Record outcomes, with their events, states and kept answers, all or none; returns the events.
+
+        Settling an intent again with the outcome that it has appends nothing and returns the events that it
+        led to. Raises OutcomeRefused for any other outcome, and IntentUnknown.
+        """
+        return await self._do(Settle(settlements))
+
+    async def append(
+        self, drafts: Sequence[Draft], *, expected: Mapping[EntityKey, int] | None = None
+    ) -> tuple[Event, ...]:
+        """Append events, all or none; returns them, or for an id that the log has already the stored event.
+
+        With `expected` it raises PositionConflict unless the last event of each of these entities is at the
+        given position (0: no event names the entity).
+        """
+        return await self._do(Append(drafts, expected or {}))
+
+    def state(self, key: EntityKey) -> State | None:
+        """Return the committed state of an entity, or None if no event ever named it.
+
+        Reflects every `settle` and `append` that has returned. Blocks for one indexed read when the state is
+        not among those used last.
+        """
+        try:
+            return self._cache.get(key)
+        except KeyError:
+            generation = self._cache.generation
+        state = super().state(key)
+        self._cache.remember({key: state}, generation)
+        return state
+
+    def on_commit(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` on the event loop with the events of each transaction, in order, without a gap.
+
+        Returns a function that ends this.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def close(self) -> None:
+        """Write what was asked for before, then let others have the log."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._writer.close)
+            self.release()
+
+    @overload
+    def _do(self, command: Begin) -> asyncio.Future[tuple[int, ...]]: ...
+    @overload
+    def _do(self, command: Settle | Append) -> asyncio.Future[tuple[Event, ...]]: ...
+    def _do(self, command: Command) -> asyncio.Future[Any]:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        if self._closed:
+            raise LogUnavailable(Trouble.CLOSED, "this process has closed it")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._writer.put(command, future)
+        return future
+
+    def _report(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
+        """Pass a report on to the event loop; called by the writer's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, futures, report)
+
+    def _deliver(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
+        self._head = Cursor(self._head.epoch, report.position)
+        self._trouble = None
+        for future, result in zip(futures, report.results, strict=True):
+            if isinstance(result, LogUnavailable):
+                self._trouble = result.trouble
+            if future.cancelled():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        if report.events:
+            for listener in tuple(self._listeners):
+                self._tell(listener, report.events)
+
+    def _tell(self, listener: Listener, events: Sequence[Event]) -> None:
+        try:
+            listener(events)
+        except Exception as error:  # what one listener does wrong is no concern of the others
+            logger.error("listener_failed", error=type(error).__name__, exc_info=error)

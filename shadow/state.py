@@ -1,0 +1,94 @@
+"""What the events of an entity add up to."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shadow.events import Effect, EntityKey
+from shadow.json import Json
+
+Fields = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An entity after its event at `position`; `fields` is None when it is not there (deleted, or never made).
+
+    Fields are shared, not copied: whoever reads them must not change them.
+    """
+
+    fields: Fields | None
+    position: int
+
+
+def fold(fields: Fields | None, effect: Effect, change: Fields | None) -> Fields | None:
+    """Return the fields after an event. Never fails: whatever the legacy did, the log can follow.
+
+    A patch of an entity that is not there leaves it so, as an UPDATE of a row that does not exist does.
+    """
+    match effect:
+        case Effect.CREATE | Effect.PUT:
+            return change or {}
+        case Effect.PATCH:
+            return fields if fields is None or not change else {**fields, **change}
+        case Effect.DELETE:
+            return None
+        case Effect.NONE:
+            return fields
+
+
+def follow(state: State | None, position: int, effect: Effect, change: Fields | None) -> State:
+    """Return the state that an entity has after its event at `position`."""
+    return State(fold(None if state is None else state.fields, effect, change), position)
+
+
+class StateCache:
+    """The states used last, shared by the writer's thread and the event loop.
+
+    Only committed states go in. A state that was read from the database may be older than what was committed
+    meanwhile; `remember` drops it then.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._states: OrderedDict[EntityKey, State | None] = OrderedDict()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self.generation = 0
+        """Counts commits; take it before reading the database."""
+
+    def __contains__(self, key: EntityKey) -> bool:
+        return key in self._states
+
+    def get(self, key: EntityKey) -> State | None:
+        """Return the state of `key`; raises KeyError when it is not cached (None means: no event names it)."""
+        with self._lock:
+            self._states.move_to_end(key)
+            return self._states[key]
+
+    def commit(self, states: Mapping[EntityKey, State]) -> None:
+        """Take over what a transaction has just committed."""
+        with self._lock:
+            self.generation += 1
+            self._put(states.items())
+
+    def remember(self, states: Mapping[EntityKey, State | None], generation: int) -> None:
+        """Keep what was read from the database, unless there was a commit since `generation`."""
+        with self._lock:
+            if generation == self.generation:
+                self._put(states.items())
+
+    def clear(self) -> None:
+        """Forget everything; used when another process may have written meanwhile."""
+        with self._lock:
+            self.generation += 1
+            self._states.clear()
+
+    def _put(self, states: Iterable[tuple[EntityKey, State | None]]) -> None:
+        for key, state in states:
+            self._states[key] = state
+            self._states.move_to_end(key)
+        while len(self._states) > self._capacity:
+            self._states.popitem(last=False)

@@ -1,0 +1,421 @@
+"""The one thread that writes a log.
+
+It takes every command that is waiting, writes them in ONE transaction (so that one fsync serves them all), and
+reports them together. There is no timer: while a transaction is being synced the next commands queue up, so
+batches grow exactly as fast as the load does, and a lone command waits for nobody.
+
+When the database fails, commands fail with LogUnavailable and the next batch tries to open it again. A commit
+that failed is not taken for one that did not happen: the log's own row tells, by batch number and writer name.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from shadow import faults, json, migrations
+from shadow.batch import Append, Batch, Begin, Command, Head, Row, Settle, Span, Standing
+from shadow.dialect import Dialect
+from shadow.errors import (
+    DatabaseBusy,
+    DatabaseRefused,
+    DraftRefused,
+    KeyReused,
+    LogError,
+    LogUnavailable,
+    Trouble,
+)
+from shadow.events import GENESIS, Draft, EntityKey, Event
+from shadow.faults import Point
+from shadow.journal import UNSETTLED, Outcome
+from shadow.reader import event_of, select_events
+from shadow.schema import intents, log
+from shadow.state import State, StateCache
+from shadow.statements import Statements
+
+Result = tuple[int, ...] | tuple[Event, ...] | BaseException
+"""What a command came to: intent ids, events, or the error that its caller gets."""
+
+_LARGEST = 4096
+"""Commands in one transaction at most, so that no caller waits for an endless one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the commands of one transaction, in their order."""
+
+    results: Sequence[Result]
+    events: Sequence[Event]
+    position: int
+
+
+class Writer:
+    """Owns the writing connection from `open` to `close`; commands go in through `put` from any thread."""
+
+    def __init__(self, dialect: Dialect, cache: StateCache, report: Callable[[Sequence[Any], Report], None]) -> None:
+        self.epoch = ""
+        self.head = Head(0, GENESIS, 0, 0)
+        self._dialect = dialect
+        self._sql = Statements.of(dialect)
+        self._cache = cache
+        self._report = report
+        self._name = secrets.token_hex(8)
+        self._connection: sa.Connection | None = None
+        self._standings: dict[int, Standing] = {}
+        self._queue: queue.SimpleQueue[tuple[Command, object] | None] = queue.SimpleQueue()
+        self._missed: list[Event] = []
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+
+    def open(self) -> None:
+        """Take the database, migrate it, and start; raises DatabaseRefused or LogUnavailable."""
+        try:
+            self._connection = self._dialect.own(create=True)
+            self._migrate(self._connection)
+            self._load(self._connection)
+        except sa.exc.DBAPIError as error:
+            self._abandon()
+            raise DatabaseRefused(f"cannot open the log: {_reason(error)}") from error
+        except BaseException:
+            self._abandon()
+            raise
+        self._thread.start()
+
+    def put(self, command: Command, token: object) -> None:
+        """Queue a command; `token` comes back with its result."""
+        self._queue.put((command, token))
+
+    def close(self) -> None:
+        """Write what is queued, then let the database go; blocks until then."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while waiting := self._take():
+            commands = [command for command, _ in waiting]
+            try:
+                report = self._commit(commands)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
+                report = Report([error] * len(commands), self._take_missed(), self.head.position)
+            self._report([token for _, token in waiting], report)
+        self._abandon()
+
+    def _take(self) -> list[tuple[Command, object]]:
+        """Wait for a command and return it with all others that are there; empty when closing."""
+        taken: list[tuple[Command, object]] = []
+        try:
+            while len(taken) < _LARGEST:
+                item = self._queue.get(block=not taken)
+                if item is None:
+                    if taken:
+                        self._queue.put(None)
+                    break
+                taken.append(item)
+        except queue.Empty:
+            pass
+        return taken
+
+    def _commit(self, commands: Sequence[Command]) -> Report:
+        try:
+            return self._transact(commands, known={})
+        except LogUnavailable as error:
+            return Report([error] * len(commands), self._take_missed(), self.head.position)
+        except sa.exc.DBAPIError:
+            pass
+        # One command has something that the database refuses: give each its own transaction.
+        reports = [self._commit_alone(command) for command in commands]
+        return Report(
+            [result for report in reports for result in report.results],
+            [event for report in reports for event in report.events],
+            self.head.position,
+        )
+
+    def _commit_alone(self, command: Command) -> Report:
+        try:
+            return self._transact([command], self._known(command))
+        except LogUnavailable as error:
+            refusal: LogError = error
+        except sa.exc.IntegrityError as error:
+            if isinstance(command, Begin):
+                refusal = KeyReused("an idempotency key is used again while its first answer is kept")
+            else:
+                refusal = DraftRefused(f"the database refused the events: {_reason(error)}")
+        except sa.exc.DBAPIError as error:
+            refusal = DraftRefused(f"the database refused this: {_reason(error)}")
+        return Report([refusal], self._take_missed(), self.head.position)
+
+    def _transact(self, commands: Sequence[Command], known: dict[str, int]) -> Report:
+        """Decide, write and commit; raises DBAPIError (rolled back) or LogUnavailable."""
+        connection = self._open_again()
+        batch: Batch | None = None
+        committing = False
+        decided: list[Result | list[Event | Span]] = []
+        try:
+            states, standings = self._before(connection, commands)
+            batch = Batch(self.head, states.get, standings.get, known)
+            decided = [_decide(batch, command) for command in commands]
+            if not batch.empty:
+                connection.exec_driver_sql(self._dialect.begin)
+                self._write(connection, batch)
+                committing = True
+                connection.exec_driver_sql("COMMIT")
+                self._committed(batch)
+        except sa.exc.DBAPIError as error:
+            trouble = self._dialect.trouble(error.orig)
+            if trouble is None:
+                self._roll_back(connection)
+                raise
+            self._drop()
+            if batch is None or not (committing and self._happened(batch)):
+                raise LogUnavailable(trouble, _reason(error)) from error
+        except BaseException:
+            self._drop()
+            raise
+        return self._told(batch, decided)
+
+    def _told(self, batch: Batch, decided: Sequence[Result | list[Event | Span]]) -> Report:
+        try:
+            results = [self._stored(result) for result in decided]
+        except sa.exc.DBAPIError as error:
+            self._drop()
+            raise LogUnavailable(Trouble.GONE, _reason(error), unknown=True) from error
+        return Report(results, [*self._take_missed(), *batch.events], self.head.position)
+
+    def _before(
+        self, connection: sa.Connection, commands: Iterable[Command]
+    ) -> tuple[dict[EntityKey, State | None], dict[int, Standing]]:
+        """Return what the commands depend on: the states of their entities, where their intents stand."""
+        keys: set[EntityKey] = set()
+        ids: set[int] = set()
+        for command in commands:
+            if isinstance(command, Append):
+                keys.update(command.expected)
+                keys.update(draft.entity for draft in command.drafts if draft.entity is not None)
+            elif isinstance(command, Settle):
+                for settlement in command.settlements:
+                    ids.add(settlement.intent)
+                    keys.update(draft.entity for draft in settlement.drafts if draft.entity is not None)
+        return self._states(connection, keys), self._stand(connection, ids)
+
+    def _states(self, connection: sa.Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, State | None]:
+        states: dict[EntityKey, State | None] = {}
+        missing = []
+        for key in keys:
+            try:
+                states[key] = self._cache.get(key)
+            except KeyError:
+                missing.append(key)
+        if missing:
+            generation = self._cache.generation
+            for entity, key_text, fields, position in connection.exec_driver_sql(
+                self._sql.read_states, _parameter(missing)
+            ):
+                state = None if position is None else State(fields and json.decode(fields), position)
+                states[EntityKey(entity, key_text)] = state
+            self._cache.remember({key: states[key] for key in missing}, generation)
+        return states
+
+    def _stand(self, connection: sa.Connection, ids: Iterable[int]) -> dict[int, Standing]:
+        standings = {id: self._standings[id] for id in ids if id in self._standings}
+        missing = [(id,) for id in ids if id not in standings]
+        if missing:
+            for row in connection.exec_driver_sql(self._sql.read_standings, _parameter(missing)):
+                standings[row.id] = _standing(row)
+        return standings
+
+    def _write(self, connection: sa.Connection, batch: Batch) -> None:
+        head = batch.head
+        moved = connection.exec_driver_sql(
+            self._sql.advance,
+            (head.position, head.hash, head.last_intent, head.batch, self._name, head.batch - 1),
+        )
+        if moved.rowcount != 1:
+            raise LogUnavailable(Trouble.TAKEN, "another process has written this log meanwhile")
+        if batch.intent_rows:
+            self._write_intents(connection, batch)
+        if batch.outcome_rows or batch.event_rows:
+            self._write_events(connection, batch)
+
+    def _write_intents(self, connection: sa.Connection, batch: Batch) -> None:
+        faults.reach(Point.BEFORE_BEGIN)
+        self._run_rows(connection, self._sql.insert_intents, batch.intent_rows)
+        self._run_rows(connection, self._sql.expire_answers, batch.reservation_rows)
+        self._run_rows(connection, self._sql.reserve_answers, batch.reservation_rows)
+        faults.reach(Point.INSIDE_BEGIN)
+
+    def _write_events(self, connection: sa.Connection, batch: Batch) -> None:
+        faults.reach(Point.BEFORE_SETTLE)
+        self._run_rows(connection, self._sql.insert_events, batch.event_rows)
+        faults.reach(Point.EVENTS_WRITTEN)
+        states = [
+            (*key, None if state.fields is None else json.encode(state.fields).decode(), state.position)
+            for key, state in batch.states.items()
+        ]
+        self._run_rows(connection, self._sql.upsert_states, states)
+        self._run_rows(connection, self._sql.settle_intents, batch.outcome_rows)
+        self._run_rows(connection, self._sql.keep_answers, batch.answer_rows)
+        self._run_rows(connection, self._sql.free_answers, batch.freed_rows)
+        faults.reach(Point.INSIDE_SETTLE)
+
+    def _run_rows(self, connection: sa.Connection, statement: str, rows: Sequence[Row]) -> None:
+        if rows:
+            connection.exec_driver_sql(statement, _parameter(rows))
+
+    def _committed(self, batch: Batch) -> None:
+        if batch.intent_rows:
+            faults.reach(Point.AFTER_BEGIN)
+        if batch.outcome_rows or batch.event_rows:
+            faults.reach(Point.AFTER_SETTLE)
+        self.head = batch.head
+        self._cache.commit(batch.states)
+        for id, standing in batch.standings.items():
+            if standing.outcome in UNSETTLED:
+                self._standings[id] = standing
+            else:
+                self._standings.pop(id, None)
+        if lost := self._dialect.vanished():
+            raise LogUnavailable(Trouble.GONE, lost)
+
+    def _happened(self, batch: Batch) -> bool:
+        """Tell whether a commit that failed took place all the same; raises LogUnavailable if that cannot be known.
+
+        Its events then count as missed, and are told with this batch's report.
+        """
+        try:
+            connection = self._open_again()
+            writer = connection.execute(sa.select(log.c.writer)).scalar_one()
+        except LogUnavailable as error:
+            raise LogUnavailable(error.trouble, str(error), unknown=True) from error
+        except sa.exc.DBAPIError as error:
+            self._drop()
+            raise LogUnavailable(Trouble.GONE, _reason(error), unknown=True) from error
+        if self.head.batch == batch.head.batch and writer == self._name:
+            batch.events.clear()
+            return True
+        return False
+
+    def _stored(self, result: Result | list[Event | Span]) -> Result:
+        """Replace spans by the events that are in the log."""
+        if not isinstance(result, list):
+            return result
+        events: list[Event] = []
+        for part in result:
+            if isinstance(part, Event):
+                events.append(part)
+            else:
+                rows = self._open_again().execute(select_events(part.first, part.first + part.count - 1))
+                events.extend(map(event_of, rows))
+        return tuple(events)
+
+    def _known(self, command: Command) -> dict[str, int]:
+        """Return the positions of those events of a command that are in the log already."""
+        ids = [(draft.id,) for draft in _drafts(command)]
+        if not ids:
+            return {}
+        rows = self._open_again().exec_driver_sql(self._sql.read_known, _parameter(ids))
+        return {row[0]: row[1] for row in rows}
+
+    def _open_again(self) -> sa.Connection:
+        """Return the connection, opened anew if it was lost; raises LogUnavailable."""
+        if self._connection is not None:
+            return self._connection
+        try:
+            self._connection = self._dialect.own(create=False)
+            migrations.check(self._connection)
+            self._load(self._connection)
+        except LogUnavailable:
+            self._drop()
+            raise
+        except LogError as error:
+            self._drop()
+            trouble = Trouble.TAKEN if isinstance(error, DatabaseBusy) else Trouble.GONE
+            raise LogUnavailable(trouble, str(error)) from error
+        except sa.exc.DBAPIError as error:
+            self._drop()
+            raise LogUnavailable(self._dialect.trouble(error.orig) or Trouble.GONE, _reason(error)) from error
+        return self._connection
+
+    def _migrate(self, connection: sa.Connection) -> None:
+        """Bring the schema up to date; a database without a log gets one."""
+        connection.exec_driver_sql(self._dialect.begin)
+        migrations.migrate(connection)
+        if connection.execute(sa.select(log.c.epoch)).first() is None:
+            birth = Head(0, GENESIS, 0, 0)
+            row = {"one": 1, "epoch": secrets.token_hex(3), "writer": self._name, **asdict(birth)}
+            connection.execute(log.insert(), row)
+        connection.exec_driver_sql("COMMIT")
+
+    def _load(self, connection: sa.Connection, expected: Batch | None = None) -> None:
+        """Read where the log stands; what was cached of it is forgotten."""
+        row = connection.execute(sa.select(log)).one()
+        if self.epoch and row.epoch != self.epoch:
+            raise LogUnavailable(Trouble.GONE, f"the database holds another log now: {row.epoch}, not {self.epoch}")
+        missed = connection.execute(select_events(self.head.position + 1, row.position)) if self.epoch else ()
+        self._missed += map(event_of, missed)
+        self.epoch = row.epoch
+        self.head = Head(row.position, row.hash, row.last_intent, row.batch)
+        self._cache.clear()
+        unsettled = sa.select(intents).where(intents.c.outcome.in_(UNSETTLED))
+        self._standings = {one.id: _standing(one) for one in connection.execute(unsettled)}
+
+    def _take_missed(self) -> list[Event]:
+        missed, self._missed = self._missed, []
+        return missed
+
+    def _roll_back(self, connection: sa.Connection) -> None:
+        try:
+            connection.exec_driver_sql("ROLLBACK")
+        except sa.exc.DBAPIError:  # nothing was begun, or nobody is there to hear it
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let the connection go, so that the next batch opens another."""
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def _abandon(self) -> None:
+        self._drop()
+        self._dialect.disown()
+
+
+def _decide(batch: Batch, command: Command) -> Result | list[Event | Span]:
+    try:
+        match command:
+            case Begin(intents):
+                return batch.begin(intents)
+            case Settle(settlements):
+                return batch.settle(settlements)
+            case Append(drafts, expected):
+                return batch.append(drafts, expected)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one command is told to its caller alone
+        return error
+
+
+def _drafts(command: Command) -> list[Draft]:
+    match command:
+        case Begin():
+            return []
+        case Settle(settlements):
+            return [draft for settlement in settlements for draft in settlement.drafts]
+        case Append(drafts):
+            return list(drafts)
+
+
+def _standing(row: sa.Row[Any]) -> Standing:
+    return Standing(Outcome(row.outcome), row.idempotency, row.call_index, row.position or 0, row.events)
+
+
+def _parameter(rows: Sequence[Row]) -> tuple[str]:
+    return (json.encode(rows).decode(),)
+
+
+def _reason(error: sa.exc.DBAPIError) -> str:
+    """Return what the driver said, without SQLAlchemy's copy of the statement and its parameters."""
+    return " ".join(str(error.orig).split())
