@@ -1,0 +1,595 @@
+"""The client's side of HTTP/1.1: an ASGI protocol that keeps what a proxy must not lose.
+
+It takes the place of uvicorn's own HTTP protocol and differs in what reaches the wire: header names keep their
+letter case both ways, the request target its every byte, an answer its reason phrase, trailers and interim
+answers, and a head leaves in one write with the first piece of its body.
+
+To an application it is plain ASGI. What plain ASGI has no words for is in `scope["extensions"]["changeover"]`, an
+`Exchange`, and in these additions to messages, which other servers ignore:
+
+- `http.response.start` may carry `reason` (bytes);
+- the last `http.response.body` may carry `trailers` (header pairs);
+- `changeover.informational` (`status`, `reason`, `headers`) sends a 1xx answer before the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from proxy.framing import Pairs, Refused, has_no_body, origin_target, trailer_fields
+
+logger = structlog.get_logger(__name__)
+
+HIGH_WATER = 64 * 1024
+MOST_HEADER_BYTES = 64 * 1024
+IDLE_SECONDS = 75.0
+HEAD_SECONDS = 30.0
+LINGER_SECONDS = 5.0
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_FRAMING_SIZES = frozenset(map(len, _FRAMING))
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Truncated(Exception):
+    """Raised by an application whose answer broke off after its head went out.
+
+    The client's connection is cut, so that it sees a broken answer and not a short one. Nothing is logged.
+    """
+
+
+class Exchange:
+    """One request and its answer; the application's `receive` and `send`."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_connection",
+        "_end_taken",
+        "_expects_continue",
+        "_head",
+        "_left",
+        "_no_body",
+        "_size",
+        "_waiter",
+        "complete",
+        "disconnected",
+        "ended",
+        "headers",
+        "keep_alive",
+        "on_disconnect",
+        "scope",
+        "started",
+        "target",
+        "trailers",
+    )
+
+    def __init__(self, connection: HttpProtocol, scope: dict[str, Any], target: bytes, headers: Pairs) -> None:
+        self.target = target
+        """The request target in origin form, exactly as sent."""
+        self.headers = headers
+        """The request's headers in the sender's letter case."""
+        self.trailers: Pairs = []
+        """The request's trailers; there once the body is complete."""
+        self.on_disconnect: Callable[[], None] | None = None
+        """Called, at most once, when the client goes before the answer has ended."""
+        self.scope = scope
+        self.complete = False
+        """Whether the whole request has arrived."""
+        self.disconnected = False
+        self.started = False
+        self.ended = False
+        self.keep_alive = True
+        self._connection = connection
+        self._expects_continue = False
+        self._body: list[bytes] = []
+        self._size = 0
+        self._end_taken = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: bytes | None = None
+        self._chunked = False
+        self._no_body = False
+        self._left = 0
+
+    # --- the application's side --------------------------------------------------------------------------------
+
+    async def receive(self) -> dict[str, Any]:
+        """Return all of the body that is here; after its end wait until the client goes or the answer has ended."""
+        if self._expects_continue and not self.started:
+            self._expects_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            if self.disconnected or self.ended:
+                return {"type": "http.disconnect"}
+            if self._body or (self.complete and not self._end_taken):
+                return self._take()
+            self._connection.resume_reading()
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _take(self) -> dict[str, Any]:
+        pieces = self._body
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._body = []
+        self._size = 0
+        self._end_taken = self.complete
+        return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Write a part of the answer; waits while the client does not keep up, does nothing once it has gone."""
+        connection = self._connection
+        if connection.drained is not None and not self.disconnected:
+            await connection.drained
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if kind == "http.response.body" and self.started and not self.ended:
+            self._send_body(message.get("body", b""), message.get("more_body", False), message.get("trailers"))
+        elif kind == "http.response.start" and not self.started:
+            self._send_start(message["status"], message.get("reason"), message.get("headers", ()))
+        elif kind == "changeover.informational" and not self.started:
+            if self.scope["http_version"] == "1.1":
+                lines = [_status_line(message["status"], message.get("reason"))]
+                lines += [b"%b: %b\r\n" % pair for pair in message["headers"]]
+                connection.write(b"".join(lines) + b"\r\n")
+        else:
+            raise RuntimeError(f"the message {kind!r} does not fit here in an HTTP answer")
+
+    def _send_start(self, status: int, reason: bytes | None, headers: Pairs) -> None:
+        self.started = True
+        if self._expects_continue or self._connection.stopping:
+            # Whether the body still comes cannot be known, so nothing may follow on this connection.
+            self.keep_alive = False
+        lines = [_status_line(status, reason)]
+        length: int | None = None
+        for name, value in headers:
+            if len(name) in _FRAMING_SIZES and (lower := name.lower()) in _FRAMING:
+                if lower == b"content-length":
+                    length = int(value)
+                else:
+                    # How the body is framed and whether the connection stays open is decided here.
+                    self.keep_alive = self.keep_alive and b"close" not in value.lower()
+                    continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(self._frame(status, length))
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) - 1 + lines[-1].count(b"\n") or b"\0" in head:
+            raise RuntimeError("a header of the answer holds a line break")
+        self._head = head
+        self._connection.loop.call_soon(self._flush)
+
+    def _frame(self, status: int, length: int | None) -> bytes:
+        """Decide how the body ends; returns the last lines of the head."""
+        framing = b""
+        self._no_body = self.scope["method"] == "HEAD" or has_no_body(b"", status)
+        if length is not None:
+            self._left = length
+        elif self._no_body:
+            pass
+        elif self.scope["http_version"] == "1.1":
+            self._chunked = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self.keep_alive = False
+            self._left = -1
+        return framing + (b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n")
+
+    def _send_body(self, body: bytes, more: bool, trailers: Pairs | None) -> None:
+        if self._no_body:
+            wire = b""
+        elif self._chunked:
+            wire = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more:
+                wire += b"0\r\n" + b"".join([b"%b: %b\r\n" % pair for pair in trailers or ()]) + b"\r\n"
+        else:
+            wire = body
+            if self._left >= 0:
+                self._left -= len(body)
+                if self._left < 0 or (self._left > 0 and not more):
+                    self.keep_alive = False
+                    self.ended = True
+                    self._connection.cut()
+                    raise RuntimeError("the answer's body has not the length that its head declares")
+        head = self._head
+        if head is not None:
+            self._head = None
+            self._connection.write(head + wire)
+        elif wire:
+            self._connection.write(wire)
+        if not more:
+            self.ended = True
+            self.wake()
+            self._connection.answered(self)
+
+    def _flush(self) -> None:
+        """Let the head go alone when no piece of the body came at once."""
+        head = self._head
+        if head is not None:
+            self._head = None
+            self._connection.write(head)
+
+    # --- the connection's side ---------------------------------------------------------------------------------
+
+    async def run(self, app: Callable[..., Any]) -> None:
+        """Run the application and see to it that the client gets an answer or a cut connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Truncated:
+            self._connection.cut()
+        except asyncio.CancelledError:
+            self._connection.cut()
+            raise
+        except Exception:
+            logger.exception("request_failed", method=self.scope["method"])
+            await self._fail()
+        else:
+            if not (self.ended or self.disconnected):
+                logger.error("request_unanswered", method=self.scope["method"])
+                await self._fail()
+
+    async def _fail(self) -> None:
+        if self.started:
+            self._connection.cut()
+            return
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"21"),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"Internal Server Error"})
+
+    def expect_continue(self) -> None:
+        """Note that the client waits for a 100 before it sends the body."""
+        self._expects_continue = True
+
+    def feed(self, piece: bytes) -> bool:
+        """Take a piece of the body in; returns whether there is too much of it unread."""
+        if self.ended:
+            return False
+        self._expects_continue = False
+        self._body.append(piece)
+        self._size += len(piece)
+        self.wake()
+        return self._size > HIGH_WATER
+
+    def wake(self) -> None:
+        """Let a waiting `receive` look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def disconnect(self) -> None:
+        """The client has gone."""
+        if self.ended or self.disconnected:
+            return
+        self.disconnected = True
+        self.wake()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One client's connection: parses requests and runs the application for one after the other."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        self.config = config
+        self.loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
+        self.drained: asyncio.Future[None] | None = None
+        """Set while the client does not keep up; done when it has."""
+        self.stopping = False
+        self._app: Callable[..., Any] = config.loaded_app
+        self._state = server_state
+        self._app_state = app_state
+        self._parser = self._new_parser()
+        self._target = b""
+        self._headers: Pairs = []
+        self._lower: Pairs = []
+        self._header_bytes = 0
+        self._reading: Exchange | None = None
+        self._running: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._paused = False
+        self._upgrading = False
+        self._refusal: Refused | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    # --- asyncio.Protocol ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Learn who is there."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn asks only for shutdown()
+        self._server = get_local_addr(self._transport)
+        self._client = get_remote_addr(self._transport)
+        self._scheme = "https" if is_ssl(self._transport) else "http"
+        self._deadline = self.loop.time() + HEAD_SECONDS
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone: whoever works for it is told."""
+        self._state.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.resume_writing()
+        for exchange in (self._running, *self._queue):
+            if exchange is not None:
+                exchange.disconnect()
+        self._queue.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; the callbacks below do the rest."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or Refused(400, "this is not HTTP/1.1 that can be read in one way only"))
+
+    def eof_received(self) -> None:
+        """The transport closes itself: a client that half-closes is gone, as uvicorn and nginx see it."""
+
+    def pause_writing(self) -> None:
+        """Make `send` wait."""
+        if self.drained is None:
+            self.drained = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let `send` go on."""
+        if self.drained is not None:
+            self.drained.set_result(None)
+            self.drained = None
+
+    def shutdown(self) -> None:
+        """Close when idle, else after the current answer; called by uvicorn."""
+        self.stopping = True
+        if self._running is None:
+            self._transport.close()
+        elif not self._running.started:
+            self._running.keep_alive = False
+
+    # --- httptools callbacks -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Start a head."""
+        self._target = b""
+        self._headers = []
+        self._lower = []
+        self._header_bytes = 0
+        self._reading = None
+        self._deadline = self.loop.time() + HEAD_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        """Take in (a piece of) the target."""
+        self._target += url
+        if len(self._target) > MOST_HEADER_BYTES:
+            self._stop(Refused(414, "the request target is longer than 64 KiB"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in a header, or a trailer once the head is complete."""
+        value = value.rstrip(b" \t")
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MOST_HEADER_BYTES:
+            self._stop(Refused(431, "the request's headers are longer than 64 KiB"))
+        self._headers.append((name, value))
+        self._lower.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Make the exchange and start the application, or queue it behind the one before."""
+        parser = self._parser
+        self._deadline = math.inf
+        if parser.should_upgrade():
+            # The parser stops here by itself; `_upgrade` goes on.
+            self._upgrading = True
+            return
+        version = parser.get_http_version()
+        method = parser.get_method()
+        headers = self._lower
+        host: bytes | None = None
+        expects = False
+        for name, value in headers:
+            if name == b"host":
+                host = value
+            elif name == b"expect":
+                expects = value.lower() == b"100-continue"
+        if version not in ("1.1", "1.0"):
+            self._stop(Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"))
+        target = self._origin_target(host)
+        raw_path, _, query = target.partition(b"?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": self._scheme,
+            "path": unquote_to_bytes(raw_path).decode("utf-8", "replace")
+            if b"%" in raw_path
+            else raw_path.decode("latin-1"),
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "server": self._server,
+            "client": self._client,
+            "state": self._app_state,
+        }
+        exchange = Exchange(self, scope, target, self._headers)
+        scope["extensions"] = {"changeover": exchange}
+        exchange.keep_alive = version == "1.1" and parser.should_keep_alive()
+        if expects and version == "1.1":
+            exchange.expect_continue()
+        self._headers = []
+        self._lower = []
+        self._reading = exchange
+        if self._running is None:
+            self._start(exchange)
+        else:
+            self._queue.append(exchange)
+            self.pause_reading()
+
+    def _origin_target(self, host: bytes | None) -> bytes:
+        try:
+            return origin_target(self._target, host)
+        except Refused as refusal:
+            self._refusal = refusal
+            raise
+
+    def on_body(self, piece: bytes) -> None:
+        """Pass a piece of the body to its exchange."""
+        if self._reading is not None and self._reading.feed(piece):
+            self.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is all here."""
+        exchange = self._reading
+        if exchange is None:
+            return
+        if self._headers:
+            exchange.trailers = trailer_fields(self._headers)
+        exchange.complete = True
+        exchange.wake()
+        if exchange.ended and self._running is None:
+            self._idle_or_close(exchange)
+
+    # --- the exchange's side -----------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write to the client."""
+        self._transport.write(data)
+
+    def cut(self) -> None:
+        """Close at once, so that the client sees that its answer is not whole."""
+        running = self._running
+        if running is not None and running.scope["http_version"] != "1.1":
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def pause_reading(self) -> None:
+        """Stop taking bytes from the client."""
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take bytes again."""
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer has ended: start the next request, wait for one, or close."""
+        self._state.total_requests += 1
+        self._running = None
+        if self._queue and exchange.keep_alive:
+            self._start(self._queue.popleft())
+            return
+        self.resume_reading()
+        self._idle_or_close(exchange)
+
+    def _idle_or_close(self, exchange: Exchange) -> None:
+        if exchange.complete:
+            if exchange.keep_alive and not self.stopping:
+                self._deadline = self.loop.time() + IDLE_SECONDS
+            else:
+                self._transport.close()
+        else:
+            # The client is still sending what nobody will read. Closing now could make its kernel throw the answer
+            # away, so it may go on for a while.
+            self._deadline = self.loop.time() + LINGER_SECONDS
+            self._arm(LINGER_SECONDS)
+
+    def _start(self, exchange: Exchange) -> None:
+        self._running = exchange
+        task = self.loop.create_task(exchange.run(self._app))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    # --- refusals, upgrades, time ------------------------------------------------------------------------------
+
+    def _stop(self, refusal: Refused) -> None:
+        """Stop the parser from within a callback; `data_received` answers."""
+        self._refusal = refusal
+        raise refusal
+
+    def _refuse(self, refusal: Refused) -> None:
+        if self._running is None and not self._transport.is_closing():
+            body = str(refusal).encode() + b"\n"
+            head = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(
+                body
+            )
+            self.write(_status_line(refusal.status, None) + head + body)
+        elif self._reading is not None:
+            self._reading.disconnect()
+        self._transport.close()
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Hand a WebSocket over; read any other offer to upgrade as a request without it."""
+        method = self._parser.get_method()
+        asked = dict(self._lower)
+        if method == b"CONNECT":
+            self._refuse(Refused(501, "this is not a forward proxy"))
+            return
+        websocket = self.config.ws_protocol_class
+        if asked.get(b"upgrade", b"").lower() == b"websocket" and method == b"GET" and websocket is not None:
+            self._hand_over(websocket, rest)
+            return
+        self._parser = self._new_parser()
+        kept = [pair for pair in self._headers if pair[0].lower() != b"upgrade"]
+        lines = [b"%b %b HTTP/1.1\r\n" % (method, self._target), *[b"%b: %b\r\n" % pair for pair in kept], b"\r\n"]
+        self.data_received(b"".join(lines) + rest)
+
+    def _hand_over(self, websocket: Callable[..., asyncio.Protocol], rest: bytes) -> None:
+        if self._running is not None or self._queue:
+            self._refuse(Refused(400, "a WebSocket cannot start before the answers before it have ended"))
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._state.connections.discard(self)
+        protocol = websocket(config=self.config, server_state=self._state, app_state=self._app_state)
+        protocol.connection_made(self._transport)
+        self._transport.set_protocol(protocol)
+        lines = [b"GET %b HTTP/1.1\r\n" % self._target, *[b"%b: %b\r\n" % pair for pair in self._lower], b"\r\n"]
+        protocol.data_received(b"".join(lines) + rest)
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Close a connection whose time is up. One timer that looks again is cheaper than one per request."""
+        now = self.loop.time()
+        if self._deadline <= now:
+            self._transport.close()
+        else:
+            self._arm(min(self._deadline - now, HEAD_SECONDS))
+
+
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+
+def _status_line(status: int, reason: bytes | None) -> bytes:
+    if reason is None:
+        reason = _REASONS.get(status, b"")
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)

@@ -1,0 +1,138 @@
+"""Serve an ASGI application on a port or a Unix socket: uvicorn with uvloop, and our own HTTP protocol in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from proxy.http1 import HttpProtocol
+from shadow.tasks import Tasks
+
+BIGGEST_MESSAGE = 100 * 1024 * 1024
+"""The largest WebSocket message, in bytes; what Node's `ws` takes by default."""
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; the message says why and what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket (port 0: any free one) that is not listening yet; raises `CannotListen`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise CannotListen(f"the host {host!r} cannot be found: {error.strerror}") from None
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+        # Two sockets may be bound to one port until one of them listens; so the clash shows here and not later.
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror}; is another program using that port?"
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a Unix socket, replacing one that nobody listens on any more; raises `CannotListen`."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            try:
+                bound.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise CannotListen(f"cannot listen on {path}: another program does")
+            finally:
+                bound.close()
+            bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        bound.bind(str(path))
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        raise CannotListen(f"cannot listen on {path}: {error.strerror}") from None
+    bound.setblocking(False)
+    return bound
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever started the process."""
+        yield
+
+
+class Server:
+    """An application being served."""
+
+    def __init__(self, app: Callable[..., Any], listener: socket.socket, *, tls: dict[str, Any] | None = None) -> None:
+        self._listener = listener
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http=HttpProtocol,
+                ws=WebSocketsSansIOProtocol,
+                ws_max_size=BIGGEST_MESSAGE,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                interface="asgi3",
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                access_log=False,
+                log_config=None,
+                **(tls or {}),
+            )
+        )
+        self._tasks = Tasks()
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on; 0 for a Unix socket."""
+        name = self._listener.getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._uvicorn.server_state.connections)
+
+    async def start(self) -> None:
+        """Return when requests are answered."""
+        self._serving = self._tasks.spawn(self._uvicorn.serve([self._listener]), name="server")
+        while not self._uvicorn.started:
+            if self._serving.done():
+                self._serving.result()
+                raise CannotListen("the server stopped before it had started")
+            await asyncio.sleep(0.001)
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Accept nobody any more, let running requests end for `grace` seconds, then cancel them."""
+        self._uvicorn.config.timeout_graceful_shutdown = int(grace) or None
+        self._uvicorn.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Callable[..., Any], listener: socket.socket, *, grace: float = 10.0) -> AsyncIterator[Server]:
+    """Serve `app` for the length of a `with` block."""
+    server = Server(app, listener)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(grace)
