@@ -1,0 +1,60 @@
+"""The contract: what each mutation of the legacy means as events. A file is checked as a whole, all mistakes told."""
+
+from shadow.contract.entities import Entity, GetQuery, Ignore, Item, ListQuery, Mask
+from shadow.contract.loader import load, parse
+from shadow.contract.model import (
+    Answerer,
+    Ask,
+    Channel,
+    Contract,
+    Legacy,
+    OnLogFailure,
+    Open,
+    Ordering,
+    Overlay,
+    Phase,
+    Publishable,
+    Retention,
+    Token,
+    Transformer,
+    Visibility,
+)
+from shadow.contract.problems import ContractError, ExpressionError, Problem
+from shadow.contract.rules import UNPREDICTABLE, EventRule, Fact, Happened, Rule, Tap, Told, Unpredictable
+
+__all__ = [
+    "UNPREDICTABLE",
+    "Answerer",
+    "Ask",
+    "Channel",
+    "Contract",
+    "ContractError",
+    "Entity",
+    "EventRule",
+    "ExpressionError",
+    "Fact",
+    "GetQuery",
+    "Happened",
+    "Ignore",
+    "Item",
+    "Legacy",
+    "ListQuery",
+    "Mask",
+    "OnLogFailure",
+    "Open",
+    "Ordering",
+    "Overlay",
+    "Phase",
+    "Problem",
+    "Publishable",
+    "Retention",
+    "Rule",
+    "Tap",
+    "Token",
+    "Told",
+    "Transformer",
+    "Unpredictable",
+    "Visibility",
+    "load",
+    "parse",
+]
