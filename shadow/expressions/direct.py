@@ -227,7 +227,8 @@ def _choose(condition: Direct, then: Direct, otherwise: Direct) -> Direct:
 def _decide(left: Direct, right: Direct, *, decisive: bool) -> Direct:
     def decide(values: Values) -> bool:
         first = left(values)
-        if first is decisive:
+        decided: bool = first is decisive
+        if decided:
             return decisive
         second = right(values)
         if type(first) is bool and type(second) is bool:
