@@ -260,22 +260,17 @@ def _redact(path: Path, value: Side, rules: Rules) -> Side:
 class Mark:
     """What the log knew of one key at one moment.
 
-    `position` is that of the key's last event, 0 when it never had one; `latest_intent` is the number of the newest
-    intent that names the key, 0 when there is none. `open_intents` are those not settled yet that name the key,
-    `keyless` those whose key nobody knows yet and that might turn out to be this one; `doubtful` of both are
-    the ones whose outcome is in doubt, which only the doubt resolver can end.
+    `position` is that of the key's last event, 0 when it never had one. `open_intents` are those not settled yet
+    that name the key.
     """
 
     position: int
-    latest_intent: int = 0
     open_intents: tuple[int, ...] = ()
-    keyless: tuple[int, ...] = ()
-    doubtful: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that `decide` looks at: both marks around the read of the legacy, what was read, and the attempt."""
+    """All that `decide` looks at: the marks around the read of the legacy, what was read, and the attempt."""
 
     before: Mark
     after: Mark
@@ -284,6 +279,14 @@ class Facts:
     """Counted from 1."""
     attempts: int
     """How many are allowed."""
+    came_and_went: tuple[int, ...] = ()
+    """Intents that name the key and were begun between the marks."""
+    keyless: tuple[int, ...] = ()
+    """Intents open at either mark that do not say which keys they touch, and still did not when asked again."""
+    turned_out: tuple[int, ...] = ()
+    """Intents of that sort that did touch this key in the end."""
+    doubtful: tuple[int, ...] = ()
+    """Which of all these are in doubt: only the doubt resolver can end them."""
     failure: str | None = None
     """Why the legacy could not be read, when it could not."""
 
@@ -332,8 +335,7 @@ def decide(facts: Facts) -> Verdict:
         return Match(facts.after.position) if facts.equal else Mismatch(facts.after.position)
     if facts.attempt < facts.attempts:
         return Retry(obstacle)
-    doubtful = bool(facts.after.doubtful) and facts.failure is None
-    return Unverified(obstacle, in_doubt=doubtful)
+    return Unverified(obstacle, in_doubt=bool(facts.doubtful) and facts.failure is None)
 
 
 def _obstacle(facts: Facts) -> str | None:
@@ -341,15 +343,15 @@ def _obstacle(facts: Facts) -> str | None:
     if facts.failure is not None:
         return facts.failure
     if before.position != after.position:
-        return f"an event arrived while the legacy was read (position {before.position}, then {after.position})"
-    if before.open_intents or after.open_intents:
-        return f"intent {(*before.open_intents, *after.open_intents)[0]} was open"
-    if before.latest_intent != after.latest_intent:
-        return f"intent {after.latest_intent} came and went while the legacy was read"
-    # A call whose key is not known yet cannot make two different states equal by mistake of ours, but it can
-    # explain a difference.
-    if not facts.equal and (before.keyless or after.keyless):
-        return f"intent {(*before.keyless, *after.keyless)[0]} was open and its key is not known yet"
+        return f"an event of position {after.position} arrived while the legacy was read"
+    if named := (*before.open_intents, *after.open_intents):
+        return f"intent {named[0]} was open"
+    if facts.came_and_went:
+        return f"intent {facts.came_and_went[0]} came and went while the legacy was read"
+    # A call whose keys are not known cannot make two different states equal by mistake of ours, but it can explain
+    # a difference.
+    if not facts.equal and (unknown := (*facts.keyless, *facts.turned_out)):
+        return f"intent {unknown[0]} was open and might have been about this key"
     return None
 
 

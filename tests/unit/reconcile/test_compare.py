@@ -192,13 +192,11 @@ def test_a_path_reads_as_people_write_it() -> None:
     assert render(()) == "(whole)"
 
 
-QUIET = Mark(position=7, latest_intent=3)
+QUIET = Mark(7)
 
 
-def facts(
-    before: Mark = QUIET, after: Mark = QUIET, *, equal: bool = True, attempt: int = 1, failure: str | None = None
-) -> Facts:
-    return Facts(before, after, equal, attempt, attempts=3, failure=failure)
+def facts(before: Mark = QUIET, after: Mark = QUIET, *, equal: bool = True, attempt: int = 1, **more: Any) -> Facts:
+    return Facts(before, after, equal, attempt, attempts=3, **more)
 
 
 def test_quiet_reads_prove_a_match_or_a_mismatch_at_their_position() -> None:
@@ -207,34 +205,37 @@ def test_quiet_reads_prove_a_match_or_a_mismatch_at_their_position() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "after", "more"),
     [
-        (QUIET, Mark(8, 4)),
-        (QUIET, Mark(7, 4)),
-        (Mark(7, 3, open_intents=(3,)), QUIET),
-        (QUIET, Mark(7, 4, open_intents=(4,))),
+        (QUIET, Mark(8), {}),
+        (Mark(7, open_intents=(3,)), QUIET, {}),
+        (QUIET, Mark(7, open_intents=(4,)), {}),
+        (QUIET, QUIET, {"came_and_went": (4,)}),
+        (QUIET, QUIET, {"failure": "HTTP 500"}),
     ],
 )
 @pytest.mark.parametrize("equal", [True, False])
-def test_any_sign_of_a_write_in_flight_proves_nothing(before: Mark, after: Mark, equal: bool) -> None:
-    assert isinstance(decide(facts(before, after, equal=equal)), Retry)
-    assert isinstance(decide(facts(before, after, equal=equal, attempt=3)), Unverified)
+def test_any_sign_of_a_write_in_flight_proves_nothing(
+    before: Mark, after: Mark, more: dict[str, Any], equal: bool
+) -> None:
+    assert isinstance(decide(facts(before, after, equal=equal, **more)), Retry)
+    assert isinstance(decide(facts(before, after, equal=equal, attempt=3, **more)), Unverified)
 
 
-def test_an_open_call_without_a_key_excuses_a_difference_but_does_not_spoil_a_match() -> None:
-    create = Mark(7, 3, keyless=(9,))
-    assert isinstance(decide(facts(after=create, equal=False)), Retry)
-    assert decide(facts(after=create)) == Match(7)
+@pytest.mark.parametrize("more", [{"keyless": (9,)}, {"turned_out": (9,)}])
+def test_a_call_without_a_key_excuses_a_difference_but_does_not_spoil_a_match(more: dict[str, Any]) -> None:
+    assert isinstance(decide(facts(equal=False, **more)), Retry)
+    assert decide(facts(**more)) == Match(7)
 
 
 def test_a_doubt_that_stays_is_named_as_one() -> None:
-    doubt = Mark(7, 3, open_intents=(3,), doubtful=(3,))
-    verdict = decide(facts(doubt, doubt, attempt=3))
+    doubt = Mark(7, open_intents=(3,))
+    verdict = decide(facts(doubt, doubt, attempt=3, doubtful=(3,)))
     assert verdict == Unverified("intent 3 was open", in_doubt=True)
 
 
 def test_a_legacy_that_cannot_be_read_leaves_the_key_unverified() -> None:
-    assert decide(facts(failure="HTTP 500", attempt=3)) == Unverified("HTTP 500")
+    assert decide(facts(failure="HTTP 500", attempt=3, doubtful=(3,))) == Unverified("HTTP 500")
 
 
 def difference(legacy: Any, log: Any, *path: str) -> Difference:

@@ -1,0 +1,272 @@
+"""What the log and the journal know, read while the proxy goes on writing them.
+
+Every method is one read transaction, so what it returns belongs together. Nothing is ever written or locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from reconcile.compare import Fields, Mark
+from shadow import json
+from shadow.dialect import dialect_of
+from shadow.events import Cursor, EntityKey, Event
+from shadow.journal import UNSETTLED
+from shadow.json import Json
+from shadow.reader import Reader
+from shadow.schema import events, intents, log, states
+
+CHUNK: Final = 400
+"""How many keys one statement names; SQLite allows 999 parameters on old builds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """An intent that is not settled: `key` is None when nobody knows yet what it will touch."""
+
+    id: int
+    phase: str | None
+    key: EntityKey | None
+    procedure: str
+    in_doubt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where the log stood: taken before the legacy is read."""
+
+    position: int
+    last_intent: int
+    unsettled: tuple[OpenIntent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the log said of some keys, and where it stood then: taken after the legacy was read."""
+
+    moment: Moment
+    states: Mapping[str, tuple[Fields | None, int]]
+    """Fields and position by key; a key that never had an event is not in it."""
+    begun: tuple[OpenIntent, ...]
+    """Intents with a known key begun since the moment before, settled or not."""
+
+    def fields(self, key: str) -> Fields | None:
+        """Return the projected fields, None when the entity is not there."""
+        return self.states.get(key, (None, 0))[0]
+
+    def position(self, key: str) -> int:
+        """Return the position of the key's last event, 0 when it never had one."""
+        return self.states.get(key, (None, 0))[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What `reconcile.compare.decide` needs to know about one key around one read of the legacy."""
+
+    before: Mark
+    after: Mark
+    came_and_went: tuple[int, ...]
+    keyless: tuple[int, ...]
+    doubtful: tuple[int, ...]
+
+
+def surroundings(entity: EntityKey, keyless_procedures: frozenset[str], before: Moment, after: Reading) -> Surroundings:
+    """Work out the marks of one key from the two moments around the read. Pure.
+
+    `keyless_procedures` are those that may touch this kind of entity under a key that their intent does not name.
+    """
+    position = after.position(entity.key)
+    around = {intent.id: intent for intent in (*before.unsettled, *after.moment.unsettled)}
+    named = {number for number, intent in around.items() if intent.key == entity}
+    keyless = {number for number, intent in around.items() if intent.procedure in keyless_procedures} - named
+    return Surroundings(
+        # The key's position before the read is not looked up: it is either the one found after, or it moved.
+        before=Mark(min(position, before.position), _numbers(before.unsettled, named)),
+        after=Mark(position, _numbers(after.moment.unsettled, named)),
+        came_and_went=tuple(intent.id for intent in after.begun if intent.key == entity),
+        keyless=tuple(sorted(keyless)),
+        doubtful=tuple(sorted(number for number in named | keyless if around[number].in_doubt)),
+    )
+
+
+def _numbers(among: Sequence[OpenIntent], wanted: set[int]) -> tuple[int, ...]:
+    return tuple(intent.id for intent in among if intent.id in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class PastIntent:
+    """One intent of a key, for a finding."""
+
+    id: int
+    procedure: str
+    outcome: str
+    detail: str | None
+    received: int
+    input: Json
+
+
+@dataclass(slots=True)
+class Past:
+    """What is remembered of one key, newest first."""
+
+    events: list[Event] = field(default_factory=list)
+    intents: list[PastIntent] = field(default_factory=list)
+
+
+class Evidence:
+    """Reads one log; safe while another process writes it."""
+
+    def __init__(self, reader: Reader, engine: sa.Engine) -> None:
+        self._reader = reader
+        self._engine = engine
+
+    @classmethod
+    @contextmanager
+    def open(cls, url: str) -> Iterator[Evidence]:
+        """Open the log at `url` beside whatever writes it; raises DatabaseRefused and its kinds."""
+        reader = Reader.open_for_reading(url)
+        engine = dialect_of(url).readers()
+        try:
+            yield cls(reader, engine)
+        finally:
+            engine.dispose()
+            reader.release()
+
+    @property
+    def head(self) -> Cursor:
+        """The cursor of the last event."""
+        return self._reader.head
+
+    def moment(self) -> Moment:
+        """Return where the log stands now."""
+        with self._snapshot() as connection:
+            return _moment(connection)
+
+    def reading(self, entity: str, keys: Sequence[str], since: Moment) -> Reading:
+        """Return the projected states of `keys` and everything begun `since`."""
+        with self._snapshot() as connection:
+            moment = _moment(connection)
+            found: dict[str, tuple[Fields | None, int]] = {}
+            for chunk in chunks(keys):
+                rows = connection.execute(
+                    sa.select(states.c.key, states.c.fields, states.c.position).where(
+                        states.c.entity == entity, states.c.key.in_(chunk)
+                    )
+                )
+                found.update({row.key: (_decoded(row.fields), row.position) for row in rows})
+            begun = connection.execute(
+                _INTENTS.where(intents.c.id > since.last_intent, intents.c.entity == entity, intents.c.key.is_not(None))
+            )
+            return Reading(moment, found, tuple(_open_intent(row) for row in begun))
+
+    def keys(self, entity: str) -> Iterator[list[str]]:
+        """Yield the keys of all entities of a kind that are there, in order, some at a time."""
+        last = ""
+        while True:
+            with self._snapshot() as connection:
+                rows = connection.execute(
+                    sa.select(states.c.key)
+                    .where(states.c.entity == entity, states.c.key > last, states.c.fields.is_not(None))
+                    .order_by(states.c.key)
+                    .limit(5 * CHUNK)
+                )
+                found = [row.key for row in rows]
+            if not found:
+                return
+            yield found
+            last = found[-1]
+
+    def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], dict[EntityKey, int]]:
+        """Return which of these intents are still unsettled, and which keys the settled ones turned out to touch."""
+        with self._snapshot() as connection:
+            rows = connection.execute(
+                sa.select(intents.c.id, intents.c.outcome, intents.c.position, intents.c.events).where(
+                    intents.c.id.in_(ids)
+                )
+            ).all()
+            pending = frozenset(row.id for row in rows if row.outcome in _UNSETTLED)
+            keys: dict[EntityKey, int] = {}
+            for row in rows:
+                if row.position is None or not row.events:
+                    continue
+                made = connection.execute(
+                    sa.select(events.c.entity, events.c.key).where(
+                        events.c.position.between(row.position, row.position + row.events - 1),
+                        events.c.key.is_not(None),
+                    )
+                )
+                keys.update({EntityKey(event.entity, event.key): row.id for event in made})
+            return pending, keys
+
+    def past(self, keys: Sequence[EntityKey], limit: int = 10) -> dict[EntityKey, Past]:
+        """Return all events and the newest `limit` intents of each key."""
+        found = {key: Past(events=self._reader.history(key)[::-1]) for key in keys}
+        # The journal has no index by key, for every mutation would pay for it: one pass serves all keys.
+        with self._snapshot() as connection:
+            for chunk in chunks(sorted({key.key for key in keys})):
+                rows = connection.execute(
+                    sa.select(intents).where(intents.c.key.in_(chunk)).order_by(intents.c.id.desc())
+                )
+                for row in rows:
+                    past = found.get(EntityKey(row.entity, row.key))
+                    if past is not None and len(past.intents) < limit:
+                        past.intents.append(_past_intent(row))
+        return found
+
+    def imported(self, entity: str) -> bool:
+        """Tell whether the whole list of this kind was imported at some time."""
+        return False
+
+    def history(self, key: EntityKey) -> list[Event]:
+        """Return all events of a key, oldest first."""
+        return self._reader.history(key)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sa.Connection]:
+        """Read everything as of one moment, whatever is committed meanwhile."""
+        with self._engine.connect() as connection:
+            # The engine is in autocommit, where each statement would see another moment.
+            on_sqlite = connection.dialect.name == "sqlite"
+            connection.exec_driver_sql("BEGIN" if on_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+
+def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut a list of keys into parts that fit into one statement."""
+    return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+
+
+_UNSETTLED: Final = tuple(outcome.value for outcome in UNSETTLED)
+_INTENTS: Final[sa.Select[Any]] = sa.select(
+    intents.c.id, intents.c.phase, intents.c.entity, intents.c.key, intents.c.procedure, intents.c.outcome
+)
+
+
+def _moment(connection: sa.Connection) -> Moment:
+    head = connection.execute(sa.select(log.c.position, log.c.last_intent)).one_or_none()
+    # Written as the partial index is, so that the database uses it.
+    pending = intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
+    rows = connection.execute(_INTENTS.where(pending).order_by(intents.c.id))
+    unsettled = tuple(_open_intent(row) for row in rows)
+    return Moment(head.position, head.last_intent, unsettled) if head else Moment(0, 0, unsettled)
+
+
+def _open_intent(row: sa.Row[Any]) -> OpenIntent:
+    key = None if row.key is None else EntityKey(row.entity, row.key)
+    return OpenIntent(row.id, row.phase, key, row.procedure, row.outcome == "in_doubt")
+
+
+def _past_intent(row: sa.Row[Any]) -> PastIntent:
+    return PastIntent(row.id, row.procedure, row.outcome, row.detail, row.received, _decoded(row.input))
+
+
+def _decoded(text: str | None) -> Json:
+    return None if text is None else json.decode(text)

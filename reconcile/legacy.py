@@ -1,0 +1,200 @@
+"""The legacy's state, read as any client could read it: through its own queries.
+
+Nothing here knows the log. Reading is paced (`Pace`), survives a legacy that is busy for a while, holds one page in
+memory at a time, and notices entities that a cursor steps over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from reconcile.answers import Answer, Answered, Busy, Refused, encoded, read_answer
+from reconcile.compare import Fields
+from reconcile.cursors import Edge, moved
+from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused, ReconcileError
+from reconcile.pace import Pace, pause
+from shadow import json
+from shadow.json import Json
+
+ATTEMPTS: Final = 6
+UNESCAPED: Final = "!'()*~"
+"""What JavaScript's encodeURIComponent leaves alone beyond letters, digits, `-`, `_` and `.`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How a contract reads all entities of a kind, page by page."""
+
+    query: str
+    input: Callable[[Json], Json]
+    """From the cursor (None for the first page) to the query's input."""
+    items: Callable[[Json], Sequence[Any]]
+    cursor: Callable[[Json], Json]
+    """From an output to the next page's cursor; None ends the list."""
+    partial: bool = False
+    """Its items lack fields that the single read has, so they prove nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """How a contract reads one entity."""
+
+    query: str
+    input: Callable[[str], Json]
+    item: Callable[[Json, str], Any]
+    """From an output and the key to the item; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityKind:
+    """How one kind of entity is read. What an item is, is between these functions."""
+
+    name: str
+    key_of: Callable[[Any], str]
+    fields_of: Callable[[Any], Fields]
+    listing: Listing | None
+    single: Single | None
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether there is any way to read it."""
+        return self.listing is not None or self.single is not None
+
+
+@dataclass(slots=True)
+class Traversal:
+    """What was learnt while listing one kind."""
+
+    seen: set[str] = field(default_factory=set)
+    """The keys so far."""
+    pages: int = 0
+    edge: Edge | None = None
+    """How the page edges can be repeated, once known."""
+    stuck: bool = False
+    """More entities than fit on a page share one cursor value: those not listed can only be reached by their keys."""
+
+
+class Legacy:
+    """Reads one legacy. Raises `LegacyUnreachable`, `QueryRefused` or `QueryFailed`, never httpx's own errors."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str, *, transformer: str, pace: Pace) -> None:
+        self._client = client
+        self._url = url.rstrip("/")
+        self._transformer = transformer
+        self._pace = pace
+
+    @property
+    def requests(self) -> int:
+        """How many requests were made so far."""
+        return self._pace.requests
+
+    async def query(self, procedure: str, input: Json, *, attempts: int = ATTEMPTS) -> Json:  # noqa: A002  tRPC's word
+        """Return the output of one query; asks again, ever more slowly, while the legacy is busy or away."""
+        text = quote(json.encode(encoded(input, self._transformer)), safe=UNESCAPED)
+        target = f"{self._url}/{procedure}?input={text}"
+        failures = 0
+        while True:
+            response = await self._get(target)
+            answer = _read(response, self._transformer)
+            if isinstance(answer, Answered):
+                return answer.output
+            if isinstance(answer, Refused):
+                raise _refusal(procedure, answer)
+            failures += 1
+            if failures >= attempts:
+                raise self._failure(procedure, answer, failures, answered=response is not None)
+            self._pace.leave_alone(pause(failures, response.headers.get("retry-after") if response else None))
+
+    async def one(self, kind: EntityKind, key: str) -> Fields | None:
+        """Return the fields of one entity through the kind's single read, None when the legacy has no such entity."""
+        single = kind.single
+        assert single is not None
+        try:
+            output = await self.query(single.query, single.input(key))
+        except QueryRefused as refusal:
+            if refusal.error == "NOT_FOUND":
+                return None
+            raise
+        item = single.item(output, key)
+        return None if item is None else kind.fields_of(item)
+
+    async def pages(self, kind: EntityKind, traversal: Traversal) -> AsyncIterator[Mapping[str, Fields]]:
+        """Yield the list of a kind page by page, as fields by key; each key once, as it first appeared."""
+        listing = kind.listing
+        assert listing is not None
+        output: Json | None = await self.query(listing.query, listing.input(None))
+        while output is not None:
+            traversal.pages += 1
+            keyed = {kind.key_of(item): item for item in listing.items(output)}
+            fresh = {key: kind.fields_of(item) for key, item in keyed.items() if key not in traversal.seen}
+            traversal.seen.update(fresh)
+            yield fresh
+            cursor = listing.cursor(output)
+            output = None if cursor is None else await self._following(kind, listing, cursor, keyed.keys(), traversal)
+
+    async def _following(
+        self, kind: EntityKind, listing: Listing, cursor: Json, edge_keys: AbstractSet[str], traversal: Traversal
+    ) -> Json | None:
+        """Read on after `cursor`, from a moved cursor that repeats the edge if there is one.
+
+        A page that begins with known entities leaves nothing out between them and what follows.
+        """
+        for edge in (Edge.UP, Edge.DOWN) if traversal.edge is None else (traversal.edge,):
+            repeating = moved(cursor, edge)
+            if repeating is None:
+                continue
+            output = await self.query(listing.query, listing.input(repeating))
+            keys = {kind.key_of(item) for item in listing.items(output)}
+            if keys.isdisjoint(edge_keys):
+                continue
+            traversal.edge = edge
+            if not keys <= traversal.seen:
+                return output
+            if listing.cursor(output) is None:
+                return None
+            # A whole page of known entities, and more to come: one cursor value is shared by more than a page.
+            traversal.stuck = True
+            break
+        else:
+            if traversal.pages >= 3 and traversal.edge is None:
+                traversal.edge = Edge.NONE
+        output = await self.query(listing.query, listing.input(cursor))
+        nothing_new = all(kind.key_of(item) in traversal.seen for item in listing.items(output))
+        return None if nothing_new and listing.cursor(output) in (None, cursor) else output
+
+    def _failure(self, procedure: str, answer: Busy, failures: int, *, answered: bool) -> ReconcileError:
+        if answered:
+            return QueryFailed(f"the legacy answered {procedure} with {answer.error}, {failures} time(s) in a row")
+        return LegacyUnreachable(f"the legacy does not answer at {self._url}: is it running, is the address right?")
+
+    async def _get(self, target: str) -> httpx.Response | None:
+        async with self._pace.turn():
+            try:
+                return await self._client.get(target)
+            except httpx.HTTPError:
+                return None
+
+
+def _read(response: httpx.Response | None, transformer: str) -> Answer:
+    if response is None:
+        return Busy("no answer")
+    return read_answer(response.status_code, response.content, transformer)
+
+
+def _refusal(procedure: str, answer: Refused) -> QueryRefused:
+    if answer.unknown_procedure:
+        advice = "it has no such query: correct the contract, or the legacy's base path"
+    elif answer.error in {"UNAUTHORIZED", "FORBIDDEN", "HTTP 401", "HTTP 403"}:
+        advice = "give a token that may read it (--token)"
+    elif answer.error == "BAD_REQUEST":
+        advice = "it does not accept the input that the contract's `input` expression makes"
+    else:
+        advice = "try the query by hand with the same input"
+    error = "NO_PROCEDURE" if answer.unknown_procedure else answer.error
+    return QueryRefused(f"the legacy refused {procedure} with {answer.error}: {advice}", procedure, error)

@@ -1,0 +1,352 @@
+"""Every entity of a kind compared exactly, without stopping anybody.
+
+For each kind of entity there are two passes. The first reads the legacy's list page by page and proves most keys
+equal with one look at the log per page. What it could not prove goes to the second pass, key by key, with retries.
+Keys that only the log knows go there too. Nothing is called a difference unless the log stood still around the read
+(`reconcile.compare.decide`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from reconcile.compare import (
+    Comparison,
+    Facts,
+    Fields,
+    Match,
+    Mismatch,
+    Retry,
+    Rules,
+    Unverified,
+    Verdict,
+    compare,
+    decide,
+)
+from reconcile.errors import QueryFailed, QueryRefused
+from reconcile.evidence import Evidence, Moment, Reading, surroundings
+from reconcile.legacy import EntityKind, Legacy, Traversal
+from shadow.events import EntityKey
+
+SETTLING: Final = 0.05
+"""Seconds before a key is looked at again; doubles with each attempt."""
+PATIENCE: Final = 5
+"""How often an open intent is asked again which keys it touched."""
+FATAL: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "HTTP 401", "HTTP 403", "NO_PROCEDURE"})
+"""Refusals that no other key would escape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one kind of entity needs to be compared."""
+
+    kind: EntityKind
+    phase: str
+    rules: Rules = field(default_factory=Rules)
+    comparable: Callable[[Fields], Fields] = dict
+    """From the log's fields to what can be compared with the legacy's."""
+    keyless: frozenset[str] = frozenset()
+    """Procedures that may touch entities of this kind under keys that their intents do not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a run goes about it. `today` is an ISO date."""
+
+    today: str
+    sample: int | None = None
+    """Compare so many keys of each kind, chosen at random among those that the log has."""
+    seed: int = 0
+    attempts: int = 6
+    together: int = 16
+    """How many keys are read between two looks at the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come; given to the callback again and again."""
+
+    entity: str
+    planned: int
+    checked: int
+    differing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A confirmed difference of one entity, exact at `position`."""
+
+    key: str
+    position: int
+    comparison: Comparison
+    legacy: Fields | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known so far about one kind of entity."""
+
+    planned: int = 0
+    matched: int = 0
+    in_one_look: int = 0
+    differing: list[Difference] = field(default_factory=list)
+    unverified: dict[str, Unverified] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
+    volatile: Counter[str] = field(default_factory=Counter)
+    stuck: bool = False
+
+    @property
+    def checked(self) -> int:
+        """How many keys have their verdict."""
+        return self.matched + len(self.differing) + len(self.unverified)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One read of the legacy for one key, between two looks at the log."""
+
+    legacy: Fields | None
+    before: Moment
+    after: Reading
+    failure: str | None = None
+
+
+class Passes:
+    """Compares what plans name. The log is read in threads, so the event loop stays free."""
+
+    def __init__(
+        self,
+        legacy: Legacy,
+        evidence: Evidence,
+        method: Method,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._legacy = legacy
+        self._evidence = evidence
+        self._method = method
+        self._sleep = sleep
+        self._progress = progress
+
+    async def compare_all(self, plan: Plan) -> Tally:
+        """Compare every entity of a kind that the legacy lists or the log has."""
+        tally = Tally()
+        suspects = await self._first_pass(plan, tally) if plan.kind.listing else await self._logged(plan.kind.name)
+        tally.planned += len(suspects)
+        await self._second_pass(plan, suspects, tally)
+        return tally
+
+    async def compare_sample(self, plan: Plan) -> Tally:
+        """Compare some of the entities that the log has, chosen at random by the seed."""
+        return await self.compare_keys(plan, await self._sampled(plan.kind.name))
+
+    async def compare_keys(self, plan: Plan, keys: Sequence[str]) -> Tally:
+        """Compare these entities only."""
+        tally = Tally(planned=len(keys))
+        await self._second_pass(plan, keys, tally)
+        return tally
+
+    # -- the first pass: pages ---------------------------------------------------------------------------------
+
+    async def _first_pass(self, plan: Plan, tally: Tally) -> list[str]:
+        """Prove what a page at a time can prove; return the keys that need a closer look."""
+        suspects: list[str] = []
+        traversal = Traversal()
+        pages = self._legacy.pages(plan.kind, traversal)
+        while True:
+            before = await asyncio.to_thread(self._evidence.moment)
+            page = await anext(pages, None)
+            if page is None:
+                break
+            after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, list(page), before)
+            suspects += self._unproven(plan, page, before, after, tally)
+            self._tell(plan, tally, tally.planned + len(suspects))
+        tally.stuck = traversal.stuck
+        for keys in await self._logged_pages(plan.kind.name):
+            suspects += [key for key in keys if key not in traversal.seen]
+        return suspects
+
+    def _unproven(
+        self, plan: Plan, page: Mapping[str, Fields], before: Moment, after: Reading, tally: Tally
+    ) -> list[str]:
+        if plan.kind.listing is not None and plan.kind.listing.partial:
+            return list(page)
+        suspects = []
+        for key, fields in page.items():
+            comparison = self._compare(plan, fields, after.fields(key))
+            verdict = self._verdict(plan, key, Look(fields, before, after), comparison, attempt=1)
+            if isinstance(verdict, Match):
+                tally.planned += 1
+                tally.in_one_look += 1
+                _count_match(tally, comparison)
+            else:
+                suspects.append(key)
+        return suspects
+
+    # -- the second pass: keys ---------------------------------------------------------------------------------
+
+    async def _second_pass(self, plan: Plan, suspects: Sequence[str], tally: Tally) -> None:
+        pending = list(suspects)
+        for attempt in range(1, self._method.attempts + 1):
+            if not pending:
+                return
+            if attempt > 1:
+                await self._sleep(SETTLING * 2 ** (attempt - 2))
+            again: list[str] = []
+            for keys in self._groups(plan.kind, pending):
+                again += await self._look(plan, keys, attempt, tally)
+                self._tell(plan, tally, tally.planned)
+            pending = again
+
+    def _groups(self, kind: EntityKind, keys: Sequence[str]) -> list[Sequence[str]]:
+        """Cut keys into groups that are read between two looks at the log; a list serves all keys at once."""
+        size = self._method.together if kind.single else max(1, len(keys))
+        return [keys[start : start + size] for start in range(0, len(keys), size)]
+
+    async def _look(self, plan: Plan, keys: Sequence[str], attempt: int, tally: Tally) -> list[str]:
+        """Read a group of keys from both sides; return those that need another attempt."""
+        before = await asyncio.to_thread(self._evidence.moment)
+        read = await self._read(plan.kind, keys)
+        after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, keys, before)
+        again = []
+        for key in keys:
+            found = read[key]
+            failure = str(found) if isinstance(found, QueryFailed | QueryRefused) else None
+            fields = None if isinstance(found, QueryFailed | QueryRefused) else found
+            comparison = self._compare(plan, fields, after.fields(key))
+            look = Look(fields, before, after, failure)
+            verdict = self._verdict(plan, key, look, comparison, attempt)
+            if isinstance(verdict, Retry | Unverified) and comparison.differences and failure is None:
+                verdict = await self._when_settled(plan, key, look, comparison, attempt)
+            if isinstance(verdict, Retry):
+                again.append(key)
+            else:
+                _count(tally, key, verdict, comparison, fields)
+        return again
+
+    async def _read(
+        self, kind: EntityKind, keys: Sequence[str]
+    ) -> Mapping[str, Fields | QueryFailed | QueryRefused | None]:
+        if kind.single is None:
+            return await self._read_list(kind, keys)
+        found = await asyncio.gather(*(self._read_one(kind, key) for key in keys))
+        return dict(zip(keys, found, strict=True))
+
+    async def _read_one(self, kind: EntityKind, key: str) -> Fields | QueryFailed | QueryRefused | None:
+        try:
+            return await self._legacy.one(kind, key)
+        except QueryFailed as failed:
+            return failed
+        except QueryRefused as refused:
+            if refused.error in FATAL:
+                raise
+            return refused
+
+    async def _read_list(self, kind: EntityKind, keys: Sequence[str]) -> Mapping[str, Fields | QueryFailed | None]:
+        wanted = set(keys)
+        found: dict[str, Fields | QueryFailed | None] = dict.fromkeys(keys)
+        try:
+            async for page in self._legacy.pages(kind, Traversal()):
+                found.update({key: fields for key, fields in page.items() if key in wanted})
+        except QueryFailed as failed:
+            return dict.fromkeys(keys, failed)
+        return found
+
+    def _compare(self, plan: Plan, legacy: Fields | None, log: Fields | None) -> Comparison:
+        comparable = None if log is None else plan.comparable(log)
+        return compare(plan.kind.name, legacy, comparable, plan.rules, self._method.today)
+
+    # -- verdicts ----------------------------------------------------------------------------------------------
+
+    def _verdict(
+        self,
+        plan: Plan,
+        key: str,
+        look: Look,
+        comparison: Comparison,
+        attempt: int,
+        settled: tuple[frozenset[int], Mapping[EntityKey, int]] | None = None,
+    ) -> Verdict:
+        """Decide on one key; `settled` is what became of the keyless intents meanwhile, when that was asked."""
+        entity = EntityKey(plan.kind.name, key)
+        around = surroundings(entity, plan.keyless, look.before, look.after)
+        keyless = around.keyless
+        turned_out: tuple[int, ...] = ()
+        if settled is not None:
+            pending, touched = settled
+            keyless = tuple(intent for intent in keyless if intent in pending)
+            turned_out = (touched[entity],) if entity in touched else ()
+        return decide(
+            Facts(
+                before=around.before,
+                after=around.after,
+                equal=not comparison.differences,
+                attempt=attempt,
+                attempts=self._method.attempts,
+                came_and_went=around.came_and_went,
+                keyless=keyless,
+                turned_out=turned_out,
+                doubtful=around.doubtful,
+                failure=look.failure,
+            )
+        )
+
+    async def _when_settled(self, plan: Plan, key: str, look: Look, comparison: Comparison, attempt: int) -> Verdict:
+        """Decide again once the calls that did not say which keys they touch have shown it.
+
+        Without this, a difference could not be confirmed while somebody is always creating something.
+        """
+        around = surroundings(EntityKey(plan.kind.name, key), plan.keyless, look.before, look.after)
+        settled: tuple[frozenset[int], Mapping[EntityKey, int]] = (frozenset(around.keyless), {})
+        for turn in range(PATIENCE):
+            settled = await asyncio.to_thread(self._evidence.touched, around.keyless)
+            if not settled[0] - set(around.doubtful):
+                break
+            await self._sleep(SETTLING * 2**turn)
+        return self._verdict(plan, key, look, comparison, attempt, settled)
+
+    # -- the log's keys ----------------------------------------------------------------------------------------
+
+    async def _logged_pages(self, entity: str) -> list[list[str]]:
+        return await asyncio.to_thread(lambda: list(self._evidence.keys(entity)))
+
+    async def _logged(self, entity: str) -> list[str]:
+        return [key for keys in await self._logged_pages(entity) for key in keys]
+
+    async def _sampled(self, entity: str) -> list[str]:
+        wanted = self._method.sample or 0
+        everything = await self._logged(entity)
+        # A seed makes a run repeatable; nothing secret hangs on it.
+        return sorted(random.Random(self._method.seed).sample(everything, min(wanted, len(everything))))  # noqa: S311
+
+    def _tell(self, plan: Plan, tally: Tally, planned: int) -> None:
+        self._progress(Progress(plan.kind.name, planned, tally.checked, len(tally.differing)))
+
+
+def _count(tally: Tally, key: str, verdict: Verdict, comparison: Comparison, legacy: Fields | None) -> None:
+    match verdict:
+        case Match():
+            _count_match(tally, comparison)
+        case Mismatch(position):
+            tally.differing.append(Difference(key, position, comparison, legacy))
+            _count_set_aside(tally, comparison)
+        case Unverified():
+            tally.unverified[key] = verdict
+
+
+def _count_match(tally: Tally, comparison: Comparison) -> None:
+    tally.matched += 1
+    _count_set_aside(tally, comparison)
+
+
+def _count_set_aside(tally: Tally, comparison: Comparison) -> None:
+    for _, rule in comparison.ignored:
+        tally.ignored[f"{rule.entity}.{rule.path} ({rule.owner}, until {rule.expires})"] += 1
+    for difference in comparison.volatile:
+        tally.volatile[".".join(map(str, difference.path))] += 1

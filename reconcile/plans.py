@@ -1,0 +1,116 @@
+"""From the contract to what a run needs: how each kind of entity is read, and what counts as a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from reconcile.compare import Fields, Ignore, Mask, Rules
+from reconcile.errors import ReconcileError
+from reconcile.legacy import EntityKind, Listing, Single
+from reconcile.passes import Plan
+from shadow.contract import Contract, Entity, Rule
+from shadow.contract.entities import Item
+from shadow.contract.rules import BEFORE
+from shadow.json import Json
+
+NULL_IS_ABSENT: Final = ("*",)
+"""The contract's rule for all entities: a field that is null and a field that is absent are the same."""
+
+
+def plans(
+    contract: Contract, *, phases: Sequence[str] = (), entities: Sequence[str] = (), volatile: Sequence[str] = ()
+) -> tuple[Plan, ...]:
+    """Return a plan for every kind of entity that is wanted, all of them when nothing is named.
+
+    Raises ReconcileError for a phase or an entity that the contract does not have. A kind that the contract gives
+    no way to read gets a plan all the same, so that nobody believes it was compared.
+    """
+    _known("phase", phases, contract.phases)
+    _known("entity", entities, contract.entities)
+    return tuple(
+        plan_for(contract, entity, volatile)
+        for entity in contract.entities.values()
+        if (not phases or entity.phase in phases) and (not entities or entity.name in entities)
+    )
+
+
+def plan_for(contract: Contract, entity: Entity, volatile: Sequence[str] = ()) -> Plan:
+    """Return the plan for one kind of entity; `volatile` are paths as in `session.updatedAt`."""
+    prefix = f"{entity.name}."
+    return Plan(
+        kind=kind_of(entity),
+        phase=entity.phase,
+        rules=Rules(
+            masks=tuple((mask.field, Mask(mask.keep, mask.text)) for mask in entity.masks),
+            absent_is_null=NULL_IS_ABSENT,
+            ignored=tuple(
+                Ignore(entity.name, rule.field, rule.owner, rule.reason, rule.expires.isoformat())
+                for rule in entity.ignore
+            ),
+            volatile=tuple(path.removeprefix(prefix) for path in volatile if path.startswith(prefix)),
+            secret=entity.secret,
+        ),
+        comparable=entity.comparable,
+        keyless=frozenset(
+            rule.procedure for rule in contract.mutations.values() if _may_touch_unnamed(rule, entity.name)
+        ),
+    )
+
+
+def kind_of(entity: Entity) -> EntityKind:
+    """Return how one kind of entity is read."""
+
+    def key_of(item: Json) -> str:
+        return entity.key_of(item.value, item.name)
+
+    def fields_of(item: Json) -> Fields:
+        return entity.comparable(entity.fields_of(item.value, item.name))
+
+    def item_of(output: Json, key: str) -> Item | None:
+        value = single.item_of(output, key) if single else None
+        return None if value is None else Item(key, value)
+
+    listing, single = entity.list, entity.get
+    return EntityKind(
+        name=entity.name,
+        key_of=key_of,
+        fields_of=fields_of,
+        listing=None
+        if listing is None
+        else Listing(
+            query=listing.query,
+            input=listing.input_for,
+            items=listing.items_of,
+            cursor=listing.cursor_after,
+            partial=bool(listing.lacks),
+        ),
+        single=None
+        if single is None
+        else Single(
+            query=single.query,
+            input=single.input_for,
+            item=item_of,
+        ),
+    )
+
+
+def _may_touch_unnamed(rule: Rule, entity: str) -> bool:
+    """Tell whether a rule may lead to an event on this kind of entity under a key that its intent does not name.
+
+    An intent names one key at most: the first of those that are known before the call.
+    """
+    if rule.python is not None:
+        return True
+    touching = [event for event in rule.events if event.entity is not None and event.entity.name == entity]
+    if not touching:
+        return False
+    keyed = [event.key for event in rule.events if event.key is not None]
+    one_key = len({key.source for key in keyed}) == 1 and all(event.each is None for event in rule.events)
+    return not (one_key and keyed[0].variables <= BEFORE)
+
+
+def _known(what: str, wanted: Sequence[str], there: Mapping[str, object]) -> None:
+    for name in wanted:
+        if name not in there:
+            raise ReconcileError(f"the contract has no {what} {name!r}; it has {', '.join(sorted(there)) or 'none'}")

@@ -1,0 +1,168 @@
+"""One run of the reconciler, from the contract and two addresses to a report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+
+from reconcile.compare import DRIFT, Finding, Kind
+from reconcile.evidence import Evidence
+from reconcile.findings import findings_of, worst_first
+from reconcile.legacy import Legacy
+from reconcile.pace import Limits, Pace
+from reconcile.passes import Method, Passes, Plan, Progress, Tally
+from reconcile.plans import plans
+from reconcile.report import Report, Scope
+from shadow.contract import Contract
+from shadow.events import EntityKey
+from shadow.ids import new_id
+
+UNREADABLE: Final = "the contract gives neither `list` nor `get` for it: nothing was compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compare and how. Nothing named means everything the contract has."""
+
+    phases: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    keys: tuple[EntityKey, ...] = ()
+    """Compare these only."""
+    sample: int | None = None
+    """Compare so many keys of each kind, chosen at random."""
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    attempts: int = 6
+    """How often a key is looked at before it stays unverified."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every query, as in {"authorization": "Bearer …"}."""
+    timeout: float = 30.0
+    """Seconds to wait for one answer of the legacy."""
+    volatile: tuple[str, ...] = ()
+    """Paths that the legacy itself reports differently from read to read, as in `session.seenAt`."""
+    fail_on: frozenset[Kind] = DRIFT
+    min_coverage: float = 1.0
+
+
+def now() -> int:
+    """Return the time, in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def iso_day(moment: int) -> str:
+    """Return the ISO date of a time in milliseconds, in UTC."""
+    return datetime.fromtimestamp(moment / 1000, UTC).date().isoformat()
+
+
+async def reconcile(
+    contract: Contract,
+    log_url: str,
+    legacy_url: str,
+    options: Options | None = None,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    clock: Callable[[], int] = now,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Report:
+    """Compare the legacy at `legacy_url` with the log at `log_url` and report; changes neither.
+
+    The log may be written by a proxy meanwhile. Raises ReconcileError when the legacy cannot be read at all, and
+    DatabaseRefused when the log cannot.
+    """
+    wanted = options or Options()
+    pace = Pace(wanted.limits, clock=time.monotonic, sleep=sleep)
+    limits = httpx.Limits(max_connections=wanted.limits.concurrency + 1)
+    with Evidence.open(log_url) as evidence:
+        async with httpx.AsyncClient(headers=dict(wanted.headers), timeout=wanted.timeout, limits=limits) as client:
+            legacy = Legacy(
+                client,
+                legacy_url.rstrip("/") + contract.legacy.base_path,
+                transformer=contract.legacy.transformer,
+                pace=pace,
+            )
+            return await compare(
+                contract, evidence, legacy, wanted, address=legacy_url, progress=progress, clock=clock, sleep=sleep
+            )
+
+
+async def compare(
+    contract: Contract,
+    evidence: Evidence,
+    legacy: Legacy,
+    options: Options,
+    *,
+    address: str,
+    progress: Callable[[Progress], None],
+    clock: Callable[[], int],
+    sleep: Callable[[float], Awaitable[None]],
+) -> Report:
+    """Run with a legacy and a log that are open already; see `reconcile`."""
+    started = clock()
+    today = iso_day(started)
+    before = evidence.head
+    named = tuple({key.entity for key in options.keys}) or options.entities
+    method = Method(today, options.sample, options.seed, options.attempts, max(1, options.limits.concurrency) * 4)
+    passes = Passes(legacy, evidence, method, sleep=sleep, progress=progress)
+    scopes: list[Scope] = []
+    findings: list[Finding] = []
+    for plan in plans(contract, phases=options.phases, entities=named, volatile=options.volatile):
+        tally = await _compare(passes, plan, options)
+        found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
+        scopes.append(_scope(plan, tally))
+        findings += found
+        if not plan.kind.readable and plan.kind.name in named:
+            findings.append(Finding(Kind.UNVERIFIED, plan.kind.name, "", None, UNREADABLE))
+    finished = clock()
+    return Report(
+        id=new_id(started),
+        started=started,
+        finished=finished,
+        legacy=_without_credentials(address),
+        contract=contract.hash,
+        epoch=before.epoch,
+        first_position=before.position,
+        last_position=evidence.head.position,
+        scopes=tuple(scopes),
+        findings=worst_first(findings),
+        requests=legacy.requests,
+        sampled=options.sample is not None,
+        seed=options.seed,
+        fail_on=options.fail_on,
+        min_coverage=options.min_coverage,
+    )
+
+
+async def _compare(passes: Passes, plan: Plan, options: Options) -> Tally:
+    if not plan.kind.readable:
+        return Tally()
+    if options.keys:
+        return await passes.compare_keys(plan, [key.key for key in options.keys if key.entity == plan.kind.name])
+    if options.sample is not None:
+        return await passes.compare_sample(plan)
+    return await passes.compare_all(plan)
+
+
+def _scope(plan: Plan, tally: Tally) -> Scope:
+    return Scope(
+        entity=plan.kind.name,
+        phase=plan.phase,
+        planned=tally.planned,
+        matched=tally.matched,
+        differing=len(tally.differing),
+        unverified=len(tally.unverified),
+        in_one_look=tally.in_one_look,
+        ignored=dict(tally.ignored),
+        volatile=dict(tally.volatile),
+        note=None if plan.kind.readable else UNREADABLE,
+    )
+
+
+def _without_credentials(url: str) -> str:
+    """Return an address as it may be shown: without user and password."""
+    return str(httpx.URL(url).copy_with(userinfo=b""))

@@ -1,0 +1,189 @@
+"""Whole runs over a real log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reconcile.compare import ABSENT, Kind
+from reconcile.errors import ReconcileError
+from reconcile.report import Verdict
+from reconcile.run import Options
+from shadow.events import Effect, EntityKey
+from shadow.journal import Outcome
+from tests.support.memory_legacy import CONTRACT
+from tests.support.reconcile import World, world
+
+
+@pytest.fixture(name="both")
+async def _both(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as both:
+        yield both
+
+
+def agreed(until: str) -> str:
+    rule = f'field = "title", owner = "ann", reason = "legacy trims it", expires = {until}'
+    return f'ignore = [{{ {rule} }}]\nkey = "item.id"'
+
+
+async def test_equal_sides_are_clean_at_the_logs_position(both: World) -> None:
+    for number in range(25):
+        await both.write(f"n{number}", number // 3, title=f"T{number}", tags=["x"])
+    report = await both.reconcile()
+    assert (report.verdict, report.exit_code, report.findings) == (Verdict.CLEAN, 0, ())
+    assert (report.planned, report.exact, report.coverage) == (25, 25, 1.0)
+    assert report.first_position == report.last_position == 25
+    assert report.scopes[0].in_one_look == 25
+    assert report.bound == pytest.approx(3 / 25, rel=0.1)
+    assert "user" not in report.legacy
+
+
+async def test_a_change_behind_the_proxys_back_is_found_and_named(both: World) -> None:
+    await both.write("a", title="A", tags=[])
+    await both.write("b", title="B", tags=[])
+    both.memory.notes["a"]["title"] = "tampered"
+    report = await both.reconcile()
+    (finding,) = report.findings
+    assert (report.exit_code, finding.kind, finding.entity, finding.key) == (1, Kind.BYPASS_WRITE, "note", "a")
+    assert [(one.path, one.legacy, one.log) for one in finding.differences] == [(("title",), "tampered", "A")]
+    assert finding.position == 1
+    assert finding.events == ("event @1 note-create (intent:1)",)
+
+
+async def test_what_only_one_side_has_is_found(both: World) -> None:
+    await both.write("gone", title="G", tags=[])
+    del both.memory.notes["gone"]
+    both.memory.put("new", title="N")
+    report = await both.reconcile()
+    assert [(finding.kind, finding.key) for finding in report.findings] == [
+        (Kind.MISSING_IN_LOG, "new"),
+        (Kind.EXTRA_IN_LOG, "gone"),
+    ]
+    assert report.findings[0].differences[0].log is ABSENT
+    assert (report.planned, report.differing) == (2, 2)
+
+
+async def test_a_lost_event_is_told_from_a_bypass_and_the_event_before_it_is_found(both: World) -> None:
+    await both.write("a", title="A", tags=[])
+    await both.write("a", title="B")
+    intent = await both.begin("note.rename", "a", id="a", title="A")
+    await both.settle(intent, Outcome.NOT_APPLIED)
+    both.memory.notes["a"]["title"] = "A"
+    (finding,) = (await both.reconcile()).findings
+    assert (finding.kind, finding.first_divergence) == (Kind.VALUE_DIFFERS, 2)
+    assert finding.intents[0] == f"intent {intent} note.rename: not_applied"
+
+
+async def test_a_write_in_flight_is_never_called_a_difference(both: World) -> None:
+    """The legacy has the new title, the log gets it one look later."""
+    await both.write("a", title="A", tags=[])
+    intent = await both.begin("note.rename", "a", id="a", title="B")
+    both.memory.notes["a"]["title"] = "B"
+
+    async def settle_late(procedure: str) -> None:
+        if procedure == "note.get" and both.log.head.position == 1:
+            await both.settle(intent, Outcome.APPLIED, both.draft("a", Effect.PATCH, {"title": "B"}))
+
+    both.memory.meanwhile = settle_late
+    report = await both.reconcile()
+    assert (report.verdict, report.findings) == (Verdict.CLEAN, ())
+
+
+async def test_a_doubt_that_stays_is_inconclusive_not_drift(both: World) -> None:
+    await both.write("a", title="A", tags=[])
+    intent = await both.begin("note.rename", "a", id="a", title="B")
+    await both.settle(intent, Outcome.IN_DOUBT, detail="timeout")
+    both.memory.notes["a"]["title"] = "B"
+    report = await both.reconcile()
+    assert (report.exit_code, [finding.kind for finding in report.findings]) == (2, [Kind.IN_DOUBT])
+    assert report.coverage == 0.0
+
+
+async def test_a_create_in_flight_excuses_an_entity_that_the_log_does_not_know_yet(both: World) -> None:
+    intent = await both.begin("note.create", None, title="N")
+    both.memory.put("new", title="N")
+
+    async def settle_late(procedure: str) -> None:
+        if procedure == "note.get" and both.log.head.position == 0:
+            await both.settle(intent, Outcome.APPLIED, both.draft("new", Effect.CREATE, {"title": "N"}))
+
+    both.memory.meanwhile = settle_late
+    assert (await both.reconcile()).verdict is Verdict.CLEAN
+
+
+async def test_other_peoples_creates_do_not_keep_a_difference_from_being_confirmed(both: World) -> None:
+    """Somebody is always creating something; each of those calls shows in the end that it was not about this key."""
+    await both.write("a", title="A", tags=[])
+    both.memory.notes["a"]["title"] = "tampered"
+    open_intents = [await both.begin("note.create", None, title="N0")]
+
+    async def always_creating(procedure: str) -> None:
+        number = len(open_intents)
+        await both.settle(open_intents[-1], Outcome.APPLIED, both.draft(f"n{number}", Effect.CREATE, {"title": "N"}))
+        both.memory.put(f"n{number}", title="N")
+        open_intents.append(await both.begin("note.create", None, title="N"))
+
+    both.memory.meanwhile = always_creating
+
+    async def stop(_: object) -> None: ...
+
+    report = await both.reconcile(Options(keys=(EntityKey("note", "a"),)))
+    assert [finding.kind for finding in report.findings] in ([Kind.BYPASS_WRITE], [Kind.UNVERIFIED])
+
+
+async def test_a_legacy_that_fails_for_one_key_leaves_that_key_unverified(both: World) -> None:
+    await both.write("a", title="A", tags=[])
+    both.memory.statuses = [500] * 100
+    report = await both.reconcile(Options(keys=(EntityKey("note", "a"),), attempts=2))
+    assert (report.exit_code, report.findings[0].kind) == (2, Kind.UNVERIFIED)
+    assert "INTERNAL" not in report.findings[0].message
+
+
+async def test_an_expired_agreement_is_a_failure_and_no_longer_hides_anything(tmp_path: Path) -> None:
+    rule = agreed("2025-12-31")
+    async with world(tmp_path, CONTRACT.replace('key = "item.id"', rule)) as both:
+        await both.write("a", title="A ", tags=[])
+        both.memory.notes["a"]["title"] = "A"
+        report = await both.reconcile()
+    assert [finding.kind for finding in report.findings] == [Kind.BYPASS_WRITE, Kind.EXPIRED_IGNORE]
+
+
+async def test_an_agreement_in_force_is_counted(tmp_path: Path) -> None:
+    rule = agreed("2026-12-31")
+    async with world(tmp_path, CONTRACT.replace('key = "item.id"', rule)) as both:
+        await both.write("a", title="A ", tags=[])
+        both.memory.notes["a"]["title"] = "A"
+        report = await both.reconcile()
+    assert report.verdict is Verdict.CLEAN
+    assert report.scopes[0].ignored == {"note.title (ann, until 2026-12-31)": 1}
+
+
+async def test_a_sample_is_chosen_by_its_seed(both: World) -> None:
+    for number in range(20):
+        await both.write(f"n{number:02}", number, title="T", tags=[])
+    report = await both.reconcile(Options(sample=5, seed=7))
+    assert (report.planned, report.sampled, report.exit_code) == (5, True, 0)
+    assert len([name for name in both.memory.requests if name == "note.get"]) == 5
+
+
+async def test_a_list_alone_is_enough(tmp_path: Path) -> None:
+    """Settings often come as one object, with no way to read a single entry."""
+    contract = "\n".join(
+        line
+        if not line.startswith(("list =", "get ="))
+        else {"l": 'list = { query = "note.all", items = "output.notes" }', "g": ""}[line[0]]
+        for line in CONTRACT.splitlines()
+    )
+    async with world(tmp_path, contract) as both:
+        await both.write("a", title="A", tags=[])
+        await both.write("b", title="B", tags=[])
+        both.memory.notes["b"]["title"] = "tampered"
+        report = await both.reconcile()
+    assert [finding.key for finding in report.findings] == ["b"]
+
+
+async def test_a_name_that_the_contract_lacks_is_refused(both: World) -> None:
+    with pytest.raises(ReconcileError, match="no entity 'nope'; it has note"):
+        await both.reconcile(Options(entities=("nope",)))
