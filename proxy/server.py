@@ -67,6 +67,14 @@ def bind_unix(path: Path) -> socket.socket:
     return bound
 
 
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    async def send(self, message: Any) -> None:
+        """Count a refused handshake as a finished one; uvicorn would log it as the application's mistake."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
+
 class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -83,7 +91,7 @@ class Server:
             uvicorn.Config(
                 app,
                 http=HttpProtocol,
-                ws=WebSocketsSansIOProtocol,
+                ws=_WebSocketProtocol,
                 ws_max_size=BIGGEST_MESSAGE,
                 ws_per_message_deflate=False,
                 lifespan="off",

@@ -53,7 +53,7 @@ class Upstream:
         self.address = Address.parse(url)
         self.limits = limits or Limits()
         self.tasks = Tasks()
-        self._ssl: ssl.SSLContext | None = tls_context(ca_file) if self.address.tls else None
+        self.tls: ssl.SSLContext | None = tls_context(ca_file) if self.address.tls else None
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._connecting = 0
@@ -188,8 +188,8 @@ class Upstream:
                         lambda: Connection(self, loop),
                         address.host,
                         address.port,
-                        ssl=self._ssl,
-                        server_hostname=address.host if self._ssl else None,
+                        ssl=self.tls,
+                        server_hostname=address.host if self.tls else None,
                     )
         except TimeoutError:
             raise self._no_connection("connect_timeout", f"the legacy at {address} did not accept in time") from None
