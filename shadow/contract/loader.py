@@ -303,7 +303,7 @@ class _Loader:
         entity = self._entity_named(section)
         each = section.optional_expression("each", variables | {"known"}, Kind.ITEMS)
         named = variables | {"item"} if each is not None else variables
-        known = named | {"state", "key"} if entity is not None else named
+        known = named | {"state", "key"} if "entity" in section else named
         effect = section.choice("effect", Effect.NONE)
         rule = EventRule(
             procedure=procedure,
