@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from shadow.errors import Mendable
 
-class FenceBusy(Exception):
+
+class FenceBusy(Mendable):
     """What is inside did not leave in time; nothing was changed and the fence is open again."""
 
     def __init__(self, phase: str, inside: int, seconds: float) -> None:

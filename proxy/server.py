@@ -13,13 +13,14 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from proxy.http1 import HttpProtocol
+from shadow.errors import Mendable
 from shadow.tasks import Tasks
 
 BIGGEST_MESSAGE = 100 * 1024 * 1024
 """The largest WebSocket message, in bytes; what Node's `ws` takes by default."""
 
 
-class CannotListen(Exception):
+class CannotListen(Mendable):
     """The address cannot be listened on; the message says why and what to do."""
 
 

@@ -10,11 +10,11 @@ Messages never repeat what the legacy said: such texts carry SQL, parameters and
 
 from __future__ import annotations
 
+from shadow.errors import Mendable
 
-class ReconcileError(Exception):
+
+class ReconcileError(Mendable):
     """Something kept the reconciler from doing its work; the message says what, where and what to do."""
-
-    code = 3
 
 
 class LegacyUnreachable(ReconcileError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from shadow.events import EntityKey
@@ -31,15 +31,28 @@ class EntityLocks:
     @asynccontextmanager
     async def hold(self, keys: Iterable[EntityKey]) -> AsyncIterator[None]:
         """Hold all `keys` (each once, however often it is named) for the length of the block."""
+        taken = await self.acquire(keys)
+        try:
+            yield
+        finally:
+            self.release(taken)
+
+    async def acquire(self, keys: Iterable[EntityKey]) -> tuple[EntityKey, ...]:
+        """Take the locks of all `keys` and return what `release` takes; all or none when cancelled."""
         taken: list[EntityKey] = []
         try:
             for key in sorted(set(keys)):
                 await self._take(key)
                 taken.append(key)
-            yield
-        finally:
-            for key in reversed(taken):
-                self._free(key)
+        except BaseException:
+            self.release(taken)
+            raise
+        return tuple(taken)
+
+    def release(self, taken: Sequence[EntityKey]) -> None:
+        """Free what `acquire` returned."""
+        for key in reversed(taken):
+            self._free(key)
 
     async def _take(self, key: EntityKey) -> None:
         queue = self._waiting.get(key)

@@ -15,6 +15,7 @@ from shadow.errors import LogError, PositionConflict
 from shadow.events import Draft, Effect, EntityKey, Event
 from shadow.log import Log
 from shadow.reader import Reader
+from shadow.state import Fields
 
 CHANNEL = "app:cutover"
 ENTITY = "@stage"
@@ -154,11 +155,13 @@ class StageStore:
         state = self._log.state(_key(phase))
         if state is None or state.fields is None:
             return Standing(phase, self._initial, 0), 0 if state is None else state.position
-        fields = state.fields
-        standing = Standing(
-            phase, Stage(fields["stage"]), fields["epoch"], fields["since"], fields["actor"], fields["reason"]
-        )
-        return standing, state.position
+        return _standing(phase, state.fields), state.position
+
+
+def stages_in(log: Reader) -> list[Standing]:
+    """Return where every phase stands that was ever moved, by the log alone."""
+    page = log.states(ENTITY, None, 1000)
+    return [_standing(key.key, state.fields) for key, state in page if state.fields is not None]
 
 
 def changes(log: Reader, phase: str) -> list[Event]:
@@ -168,6 +171,10 @@ def changes(log: Reader, phase: str) -> list[Event]:
 
 def _key(phase: str) -> EntityKey:
     return EntityKey(ENTITY, phase)
+
+
+def _standing(phase: str, fields: Fields) -> Standing:
+    return Standing(phase, Stage(fields["stage"]), fields["epoch"], fields["since"], fields["actor"], fields["reason"])
 
 
 def _moved(current: Standing, epoch: int) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from shadow.errors import Mendable
 
-class BadUrl(ValueError):
+
+class BadUrl(Mendable, ValueError):
     """The legacy's URL cannot be used; the message says what to write instead."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shadow.errors import Mendable
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -22,7 +24,7 @@ class Problem:
         return f"{place}: {key}{self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
-class ContractError(Exception):
+class ContractError(Mendable):
     """A contract that cannot be used, with all of its problems."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:

@@ -1,0 +1,5 @@
+"""`python -m changeover` is the `changeover` command."""
+
+from changeover.cli import main
+
+main()

@@ -1,0 +1,86 @@
+"""`changeover reconcile`: is the state that the events add up to equal to the state that the legacy reports?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from changeover import options
+from changeover.settings import DATABASE
+
+if TYPE_CHECKING:
+    from reconcile.passes import Progress
+    from shadow.events import EntityKey
+
+
+def reconcile(
+    legacy: options.Legacy,
+    contract: options.Contract,
+    database: options.Database = DATABASE,
+    phase: Annotated[list[str] | None, typer.Option(help="Only this phase; may be repeated.")] = None,
+    entity: Annotated[list[str] | None, typer.Option(help="Only this kind of entity; may be repeated.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Only this key, as ENTITY/KEY; may be repeated.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Compare so many keys of each kind, at random.")] = None,
+    seed: Annotated[int, typer.Option(help="Which random keys.")] = 0,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="CHANGEOVER_LEGACY_TOKEN", help="A bearer token for the legacy.", show_default=False),
+    ] = None,
+    format: Annotated[str, typer.Option(help="text · json · junit")] = "text",  # noqa: A002  the option's name
+    output: Annotated[Path | None, typer.Option(help="Write the report to a file.", show_default=False)] = None,
+) -> None:
+    """Compare the legacy with the log, exactly, while writes go on; changes neither.
+
+    Exit codes: 0 everything was compared and is equal · 1 drift · 2 inconclusive · 3 an error.
+    """
+    import asyncio
+    import shutil
+    import sys
+
+    from changeover.errors import UserError
+    from changeover.output import say
+    from reconcile.report import FORMATS, render
+    from reconcile.run import Options
+    from reconcile.run import reconcile as run
+    from shadow.contract import load
+
+    if format not in FORMATS:
+        raise UserError(f"--format takes {', '.join(FORMATS)}, not {format!r}", code=3)
+    wanted = Options(
+        phases=tuple(phase or ()),
+        entities=tuple(entity or ()),
+        keys=tuple(map(_entity_key, key or ())),
+        sample=sample,
+        seed=seed,
+        headers={"authorization": f"Bearer {token}"} if token else {},
+    )
+    rules = load(contract)
+    report = asyncio.run(run(rules, database, legacy, wanted, progress=_show))
+    width = shutil.get_terminal_size((100, 24)).columns
+    text = render(report, format, width=width, color=sys.stdout.isatty() and output is None)
+    if output is None:
+        say(text.rstrip("\n"))
+    else:
+        output.write_text(text)
+    raise typer.Exit(report.exit_code)
+
+
+def _entity_key(text: str) -> EntityKey:
+    from changeover.errors import UserError
+    from shadow.events import EntityKey
+
+    entity, slash, key = text.partition("/")
+    if not (entity and slash and key):
+        raise UserError(f"--key takes ENTITY/KEY, as in session/s1, not {text!r}", code=3)
+    return EntityKey(entity, key)
+
+
+def _show(progress: Progress) -> None:
+    import sys
+
+    if sys.stderr.isatty():
+        done = f"{progress.entity}: {progress.checked} of {progress.planned} compared, {progress.differing} differ"
+        sys.stderr.write(f"\r{done}\x1b[K")
+        sys.stderr.flush()

@@ -1,0 +1,46 @@
+"""`changeover serve`: the proxy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from changeover import options
+from changeover.settings import DATABASE, Settings
+
+
+def serve(
+    legacy: options.Legacy,
+    contract: options.Contract,
+    database: options.Database = DATABASE,
+    host: Annotated[str, typer.Option(help="Where clients reach the proxy.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 4000,
+    admin_host: Annotated[str, typer.Option(help="Anything but loopback demands a token.")] = "127.0.0.1",
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 4001,
+    admin_token: options.AdminToken = None,
+    initial_stage: Annotated[
+        str, typer.Option(help="The stage of a phase that the log has not seen: off or dualwrite.")
+    ] = "off",
+    drain: Annotated[float, typer.Option(help="Seconds to wait for what is in flight at a stage change or stop.")] = 15,
+) -> None:
+    """Stand in front of the legacy: pass everything through and mirror its mutations into the log.
+
+    Prints one line of JSON with its addresses once it listens. SIGTERM and Ctrl-C drain what is in flight.
+    """
+    from changeover.serve import run
+
+    run(
+        Settings(
+            legacy=legacy,
+            contract=contract,
+            database=database,
+            host=host,
+            port=port,
+            admin_host=admin_host,
+            admin_port=admin_port,
+            admin_token=admin_token,
+            initial_stage=initial_stage,
+            drain=drain,
+        ).checked()
+    )

@@ -1,0 +1,26 @@
+"""Options that several commands share, each with its environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Database = Annotated[
+    str,
+    typer.Option("--database", envvar="CHANGEOVER_DATABASE", help="Where the log is: sqlite:///FILE or postgresql://…"),
+]
+Contract = Annotated[
+    Path, typer.Option("--contract", envvar="CHANGEOVER_CONTRACT", help="The contract file.", show_default=False)
+]
+Legacy = Annotated[
+    str,
+    typer.Option("--legacy", envvar="CHANGEOVER_LEGACY", help="The legacy's address, as in http://127.0.0.1:3000."),
+]
+Admin = Annotated[str, typer.Option("--admin", envvar="CHANGEOVER_ADMIN", help="The running proxy's admin address.")]
+AdminToken = Annotated[
+    str | None,
+    typer.Option("--admin-token", envvar="CHANGEOVER_ADMIN_TOKEN", help="The admin port's token.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -1,0 +1,279 @@
+"""Composes one running proxy: contract, log, legacy, data port and admin port; and takes it down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+
+from changeover.output import emit_json
+from changeover.settings import Settings
+from proxy.admin import admin_app
+from proxy.app import Proxy
+from proxy.fence import Fence
+from proxy.forward import Forwarding
+from proxy.framing import RequestHead
+from proxy.metrics import Metrics
+from proxy.mirror import Mirror
+from proxy.refusal import Refusals
+from proxy.server import Server, bind
+from proxy.subscriptions import Subscriptions
+from proxy.trpc.transformers import TRANSFORMERS
+from proxy.upstream import Upstream, UpstreamError
+from shadow.contract import Contract, load
+from shadow.events import Event
+from shadow.ids import new_id
+from shadow.json import Json
+from shadow.locks import EntityLocks
+from shadow.log import Log
+from shadow.stages import Stage, StageStore, Standing, TransitionRefused
+from shadow.tail import ReadLog, Tail
+
+logger = structlog.get_logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; returns when everything in flight was drained."""
+    configure_logging()
+    uvloop.run(_serve(settings))
+
+
+def configure_logging() -> None:
+    """Log JSON lines to standard error; nothing secret is ever handed to the log."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def clock() -> int:
+    """Return the time in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a running proxy that its admin port and its end need."""
+
+    settings: Settings
+    contract: Contract
+    log: Log
+    stages: Stages
+    fence: Fence
+    upstream: Upstream
+    metrics: Metrics
+
+    def render_metrics(self) -> bytes:
+        """Return the metrics in the Prometheus text format."""
+        return self.metrics.render()
+
+    def ready(self) -> bool:
+        """Tell whether the log can be written."""
+        return self.log.trouble is None
+
+    async def status(self) -> Json:
+        """Return everything `changeover status` shows."""
+        tallies, doubts = await asyncio.gather(asyncio.to_thread(self.log.tallies), asyncio.to_thread(self.log.doubts))
+        by_procedure: dict[str, dict[str, Json]] = defaultdict(dict)
+        for tally in tallies:
+            row = by_procedure[tally.procedure]
+            row |= {"procedure": tally.procedure, "mapped": tally.phase is not None}
+            row[tally.outcome.value] = tally.count
+        in_doubt: dict[str | None, int] = defaultdict(int)
+        for intent in doubts:
+            in_doubt[intent.phase] += 1
+        return {
+            "legacy": {"url": self.settings.legacy, "reachable": await reachable(self.upstream)},
+            "log": {
+                "cursor": str(self.log.head),
+                "state": self.log.trouble.value if self.log.trouble else "writable",
+            },
+            "contract": {"hash": self.contract.hash, "file": str(self.settings.contract)},
+            "phases": [
+                {
+                    "phase": standing.phase,
+                    "stage": standing.stage.value,
+                    "epoch": standing.epoch,
+                    "in_flight": self.fence.inside(standing.phase),
+                    "doubts": in_doubt[standing.phase],
+                }
+                for standing in self.stages.standings()
+            ],
+            "mutations": [by_procedure[name] for name in sorted(by_procedure)],
+            "not_mirrored": self.metrics.not_mirrored_counts(),
+        }
+
+    async def standings(self) -> Json:
+        """Return each phase's stage and epoch."""
+        return [
+            {"phase": each.phase, "stage": each.stage.value, "epoch": each.epoch} for each in self.stages.standings()
+        ]
+
+    async def set_stage(self, phase: str, stage: str, *, reason: str, actor: str | None) -> Json:
+        """Drain what is in flight, then change the phase's stage; raises `Mendable` when it is refused."""
+        before, after = await self.stages.move(phase, stage, reason=reason, actor=actor)
+        return {
+            "phase": phase,
+            "from": before.stage.value,
+            "stage": after.stage.value,
+            "epoch": after.epoch,
+            "cursor": str(self.log.head),
+        }
+
+
+class Stages:
+    """The stages as the data plane asks for them: from memory, kept right by every commit."""
+
+    def __init__(self, store: StageStore, fence: Fence, *, drain: float) -> None:
+        self._store = store
+        self._fence = fence
+        self._drain = drain
+        self._standing = {phase: store.standing(phase) for phase in store.phases}
+
+    def stage_of(self, phase: str) -> tuple[Stage, int]:
+        """Return the stage and the stage epoch of a phase."""
+        standing = self._standing[phase]
+        return standing.stage, standing.epoch
+
+    def standings(self) -> list[Standing]:
+        """Return where all phases stand."""
+        return list(self._standing.values())
+
+    async def move(self, phase: str, stage: str, *, reason: str, actor: str | None) -> tuple[Standing, Standing]:
+        """Close the phase's fence, let it drain, change the stage, open it; returns the standings before and after.
+
+        Raises `FenceBusy` when the drain takes too long and `TransitionRefused` for a step that there is not.
+        """
+        wanted = parse_stage(phase, stage)
+        async with self._fence.closed(phase, timeout=self._drain):
+            before = self._store.standing(phase)
+            now = clock()
+            after = await self._store.change(
+                phase, wanted, epoch=before.epoch, now=now, id=new_id(now), actor=actor, reason=reason
+            )
+            self._standing[phase] = after
+        return before, after
+
+
+def parse_stage(phase: str, text: str) -> Stage:
+    """Return the stage called `text`; raises `TransitionRefused`."""
+    try:
+        return Stage(text)
+    except ValueError:
+        names = ", ".join(stage.value for stage in Stage)
+        raise TransitionRefused(f"phase {phase} cannot go to {text!r}: the stages are {names}") from None
+
+
+async def reachable(upstream: Upstream) -> bool:
+    """Tell whether the legacy answers at all."""
+    head = RequestHead(b"HEAD", b"/", [(b"Host", b"legacy")])
+    try:
+        answer = await asyncio.wait_for(upstream.request(head, b""), 3)
+    except (UpstreamError, TimeoutError):
+        return False
+    answer.close()
+    return True
+
+
+async def _serve(settings: Settings) -> None:
+    contract = load(settings.contract)
+    initial = parse_stage("of a new log", settings.initial_stage)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    listener = bind(settings.host, settings.port)
+    admin_listener = bind(settings.admin_host, settings.admin_port)
+    log = Log.open(settings.database)
+    upstream = Upstream(settings.legacy)
+    try:
+        async with _listening(settings, contract, initial, log, upstream, listener, admin_listener):
+            await stopping.wait()
+            logger.info("stopping", in_flight=True)
+    finally:
+        await upstream.close()
+        await log.close()
+
+
+@asynccontextmanager
+async def _listening(
+    settings: Settings,
+    contract: Contract,
+    initial: Stage,
+    log: Log,
+    upstream: Upstream,
+    listener: socket.socket,
+    admin_listener: socket.socket,
+) -> AsyncIterator[None]:
+    metrics = Metrics()
+    fence = Fence()
+    stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
+    tail = Tail(_reading(log), log.head.position)
+    log.on_commit(tail.committed)
+    transformer = TRANSFORMERS[contract.legacy.transformer]
+    mirror = Mirror(
+        contract=contract,
+        writer=log,
+        read_state=lambda key: state.fields if (state := log.state(key)) else None,
+        locks=EntityLocks(),
+        stage_of=stages.stage_of,
+        clock=clock,
+        new_id=lambda: new_id(clock()),
+        metrics=metrics,
+    )
+    proxy = Proxy(
+        contract=contract,
+        mirror=mirror,
+        fence=fence,
+        upstream=upstream,
+        subscriptions=Subscriptions(tail, log.head.epoch, metrics),
+        metrics=metrics,
+        transformer=transformer,
+        forwarding=Forwarding(),
+        refuse=Refusals(transformer),
+        max_body=settings.max_body,
+        clock=clock,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+    running = Running(settings, contract, log, stages, fence, upstream, metrics)
+    data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
+    await data.start()
+    await admin.start()
+    try:
+        if not await reachable(upstream):
+            logger.warning("legacy_unreachable", legacy=settings.legacy, meaning="calls get 502 until it answers")
+        emit_json(
+            {
+                "ready": True,
+                "url": f"http://{settings.host}:{data.port}",
+                "admin": f"http://{settings.admin_host}:{admin.port}",
+                "pid": os.getpid(),
+            }
+        )
+        yield
+    finally:
+        await data.stop(settings.drain)
+        await admin.stop(1)
+
+
+def _reading(log: Log) -> ReadLog:
+    async def read(patterns: Sequence[str], after: int, limit: int) -> list[Event]:
+        return await asyncio.to_thread(log.read, patterns, after, limit)
+
+    return read

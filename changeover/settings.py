@@ -1,0 +1,48 @@
+"""What a process was told at its start; read once, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from changeover.errors import UserError
+
+DATABASE = "sqlite:///changeover.db"
+ADMIN = "http://127.0.0.1:4001"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `changeover serve` can be told."""
+
+    legacy: str
+    contract: Path
+    database: str = DATABASE
+    host: str = "127.0.0.1"
+    port: int = 4000
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 4001
+    admin_token: str | None = None
+    initial_stage: str = "off"
+    max_body: int = 10 * 1024 * 1024
+    """Bytes of one mutation's body that may be held in memory; larger ones are refused."""
+    drain: float = 15.0
+    """Seconds that a stage change or a shutdown waits for what is in flight."""
+
+    def checked(self) -> Settings:
+        """Return the settings, or raise `UserError` for a combination that is not safe."""
+        if not self.admin_token and not _is_loopback(self.admin_host):
+            raise UserError(
+                f"the admin port would listen on {self.admin_host} without a token: set CHANGEOVER_ADMIN_TOKEN, "
+                "or leave --admin-host at 127.0.0.1",
+                code=2,
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

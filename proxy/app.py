@@ -1,0 +1,150 @@
+"""The data port's ASGI application: tells mutations from everything else and sends each its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from proxy.fence import Fence
+from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
+from proxy.framing import Refused as BadFraming
+from proxy.metrics import Metrics
+from proxy.mirror import Asked, Call, Mirror
+from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
+from proxy.subscriptions import Subscriptions
+from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
+from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
+from proxy.trpc.transformers import Transformer
+from proxy.trpc.values import UNDEFINED
+from proxy.upstream import Upstream
+from shadow.contract import Contract, Rule
+from shadow.errors import LogUnavailable
+from shadow.stages import Stage
+
+logger = structlog.get_logger(__name__)
+
+RESERVED = "/_changeover/"
+"""Paths that the proxy answers itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One data port."""
+
+    contract: Contract
+    mirror: Mirror
+    fence: Fence
+    upstream: Upstream
+    subscriptions: Subscriptions
+    metrics: Metrics
+    transformer: Transformer
+    forwarding: Forwarding
+    refuse: Refuse
+    max_body: int
+    clock: Callable[[], int]
+    new_id: Callable[[], str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"].startswith(RESERVED):
+            await self._reserved(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._post(scope, receive, send)
+        else:
+            await self._pass(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.metrics.forwarded()
+        await forward(scope, receive, send, self.upstream, forwarding=self.forwarding, refuse=self.refuse)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = parse_target(
+            "POST",
+            scope["raw_path"],
+            scope["query_string"],
+            base_path=self.contract.legacy.base_path,
+            procedures=self.contract.mutations,
+        )
+        match target:
+            case NotCalls():
+                await self._pass(scope, receive, send)
+            case Refused(reason):
+                self.metrics.not_mirrored("refused_target")
+                await send_whole(send, *self.refuse(scope, 400, reason))
+            case Calls(paths):
+                rules = [self.contract.mutations.get(path) for path in paths]
+                inside = await self.fence.enter(sorted({rule.phase for rule in rules if rule}))
+                try:
+                    await self._calls(scope, receive, send, target, rules)
+                finally:
+                    self.fence.leave(inside)
+
+    async def _calls(self, scope: Scope, receive: Receive, send: Send, target: Calls, rules: list[Rule | None]) -> None:
+        mirrored = [self._mirrored(rule) for rule in rules]
+        if not any(mirrored):
+            self.metrics.not_mirrored("stage_off" if any(rules) else "unmapped")
+            await self._pass(scope, receive, send)
+            return
+        if body_kind(header(scope["headers"], b"content-type")) is BodyKind.OPAQUE:
+            self.metrics.not_mirrored("opaque_body")
+            await self._pass(scope, receive, send)
+            return
+        try:
+            body = await whole_body(receive, self.max_body)
+        except ClientLeft:
+            return
+        except TooLarge:
+            sentence = f"a mutation's body may have {self.max_body} bytes here; raise --max-body for larger ones"
+            await send_whole(send, *self.refuse(scope, 413, sentence))
+            return
+        await self._mirror(scope, send, target, rules, mirrored, body)
+
+    async def _mirror(
+        self, scope: Scope, send: Send, target: Calls, rules: list[Rule | None], mirrored: list[bool], body: bytes
+    ) -> None:
+        inputs = decode_inputs(target, "POST", body, self.transformer)
+        calls: list[Call] = []
+        for index, (path, rule, given) in enumerate(zip(target.paths, rules, inputs, strict=True)):
+            if not mirrored[index]:
+                continue
+            if isinstance(given, Malformed):
+                await send_whole(send, *self.refuse(scope, 400, f"the input of {path} cannot be read: {given.reason}"))
+                return
+            calls.append(Call(index, path, None if given is UNDEFINED else given, rule))
+        try:
+            await mirror_json(
+                scope,
+                send,
+                calls=calls,
+                count=len(target.paths),
+                body=body,
+                asked=Asked(self.new_id(), self.clock()),
+                mirror=self.mirror,
+                upstream=self.upstream,
+                transformer=self.transformer,
+                forwarding=self.forwarding,
+                refuse=self.refuse,
+            )
+        except BadFraming as error:
+            await send_whole(send, *self.refuse(scope, error.status, str(error)))
+        except LogUnavailable as error:
+            logger.error("log_unavailable", reason=str(error))
+            self.metrics.not_mirrored("log_unavailable")
+            sentence = "the event log cannot be written, so no mutation is taken; try again shortly"
+            await send_whole(send, *self.refuse(scope, 503, sentence))
+
+    def _mirrored(self, rule: Rule | None) -> bool:
+        """Tell whether a call is mirrored: by its phase's stage, or, unmapped, as soon as any phase is on."""
+        if rule is not None:
+            return self.mirror.stage_of(rule.phase)[0] is not Stage.OFF
+        return any(self.mirror.stage_of(phase)[0] is not Stage.OFF for phase in self.contract.phases)
+
+    async def _reserved(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/_changeover/events" and scope["method"] == "GET":
+            await self.subscriptions.events(scope, receive, send)
+        else:
+            await send_whole(send, *self.refuse(scope, 404, "nothing is served here but GET /_changeover/events"))

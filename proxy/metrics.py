@@ -1,0 +1,57 @@
+"""What the proxy counts, for `/metrics` (Prometheus text format) and `changeover status`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from shadow.journal import Outcome
+
+
+class Metrics:
+    """The proxy's counters; labels are bound once, so that counting costs a dictionary look-up."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._mutations = Counter(
+            "changeover_mutations",
+            "Mutations by procedure and outcome.",
+            ("procedure", "outcome", "mapped"),
+            registry=self.registry,
+        )
+        self._passed = Counter(
+            "changeover_not_mirrored",
+            "Requests that may have changed something and were not mirrored, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self._forwarded = Counter("changeover_forwarded", "Requests passed through untouched.", registry=self.registry)
+        self.readers = Gauge("changeover_readers", "Subscribers connected now.", registry=self.registry)
+        self._mutation = cache(self._mutations.labels)
+        self._reason = cache(self._passed.labels)
+
+    def mutation(self, procedure: str, outcome: Outcome, *, mapped: bool) -> None:
+        """Count one settled mutation."""
+        self._mutation(procedure, outcome.value, "yes" if mapped else "no").inc()
+
+    def not_mirrored(self, reason: str) -> None:
+        """Count one request that could not be mirrored."""
+        self._reason(reason).inc()
+
+    def not_mirrored_counts(self) -> dict[str, int]:
+        """Return how many requests could not be mirrored, by reason."""
+        return {
+            sample.labels["reason"]: round(sample.value)
+            for family in self._passed.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
+    def forwarded(self) -> None:
+        """Count one request that was passed through."""
+        self._forwarded.inc()
+
+    def render(self) -> bytes:
+        """Return everything in the Prometheus text format."""
+        return generate_latest(self.registry)

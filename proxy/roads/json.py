@@ -1,0 +1,141 @@
+"""The plainest road: JSON mutations, single or batched, in one POST whose answer is read whole."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, outgoing_head, send_whole
+from proxy.framing import Pairs, RequestHead
+from proxy.mirror import Asked, Call, Mirror
+from proxy.trpc.envelopes import CallOutcome, Unknown, decode_answer
+from proxy.trpc.transformers import Transformer
+from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
+
+BIGGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer that are held in memory at most; a longer one leaves its calls in doubt."""
+
+
+class TooLarge(Exception):
+    """A body is larger than may be held in memory."""
+
+
+class ClientLeft(Exception):
+    """The client went away before its request was complete; nothing was forwarded."""
+
+
+async def whole_body(receive: Receive, limit: int) -> bytes:
+    """Return the request's body; raises `TooLarge` beyond `limit` bytes and `ClientLeft`."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge
+        return body
+    parts: list[bytes] = []
+    size = 0
+    while message["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLarge
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+    raise ClientLeft
+
+
+async def mirror_json(
+    scope: Scope,
+    send: Send,
+    *,
+    calls: Sequence[Call],
+    count: int,
+    body: bytes,
+    asked: Asked,
+    mirror: Mirror,
+    upstream: Upstream,
+    transformer: Transformer,
+    forwarding: Forwarding,
+    refuse: Refuse,
+) -> None:
+    """Forward one request once, settle its calls, and only then send the legacy's answer, unchanged.
+
+    `count` is the number of calls in the request, `calls` those of them that are mirrored.
+    """
+    head = readable_answer(outgoing_head(scope, forwarding))
+    try:
+        async with mirror.attempt(calls, asked) as attempt:
+            try:
+                answer = await upstream.request(head, body)
+                whole = await whole_answer(answer)
+            except NotSent as error:
+                await attempt.not_sent(error.code)
+                raise
+            except Lost as error:
+                await attempt.doubt(error.code)
+                raise
+            await attempt.settle(dict(enumerate(read_answer(count, answer, whole, transformer))))
+    except UpstreamError as error:
+        await send_whole(send, *refuse(scope, error.status, str(error)))
+        return
+    await send(
+        {"type": "http.response.start", "status": answer.status, "reason": answer.reason, "headers": answer.headers}
+    )
+    await send({"type": "http.response.body", "body": whole, "trailers": answer.trailers})
+
+
+async def whole_answer(answer: Answer) -> bytes:
+    """Return the answer's body; raises `Lost` when it breaks off or is larger than `BIGGEST_ANSWER`."""
+    if answer.whole is not None:
+        return answer.whole
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in answer:
+            parts.append(part)
+            size += len(part)
+            if size > BIGGEST_ANSWER:
+                raise Lost("answer_too_large", "the legacy's answer to a mutation is too large to be read")
+    finally:
+        answer.close()
+    return b"".join(parts)
+
+
+def read_answer(count: int, answer: Answer, body: bytes, transformer: Transformer) -> tuple[CallOutcome, ...]:
+    """Return what became of each call; an answer that cannot be unpacked leaves all of them unknown."""
+    encoding = header(answer.headers, b"content-encoding").strip().lower()
+    if encoding in {b"gzip", b"x-gzip", b"deflate"}:
+        try:
+            body = zlib.decompressobj(wbits=47).decompress(body, BIGGEST_ANSWER)
+        except zlib.error:
+            return (Unknown("undecodable_answer"),) * count
+    elif encoding not in {b"", b"identity"}:
+        return (Unknown("undecodable_answer"),) * count
+    return decode_answer(count, answer.status, body, transformer)
+
+
+def readable_answer(head: RequestHead) -> RequestHead:
+    """Return the head with no other answer encodings on offer than those that can be read here."""
+    for name, value in head.headers:
+        if name.lower() == b"accept-encoding" and (b"br" in value or b"zstd" in value or b"*" in value):
+            break
+    else:
+        return head
+    headers = [
+        (name, readable_encodings(value)) if name.lower() == b"accept-encoding" else (name, value)
+        for name, value in head.headers
+    ]
+    return RequestHead(head.method, head.target, headers, head.content_length)
+
+
+def readable_encodings(value: bytes) -> bytes:
+    """Keep of an Accept-Encoding value what can be read here."""
+    known = (b"gzip", b"x-gzip", b"deflate", b"identity")
+    kept = [part for part in value.split(b",") if part.split(b";")[0].strip().lower() in known]
+    return b",".join(kept).strip() or b"identity"
+
+
+def header(headers: Pairs, wanted: bytes) -> bytes:
+    """Return the value of the first header called `wanted` (in lower case), or nothing."""
+    return next((value for name, value in headers if name.lower() == wanted), b"")
