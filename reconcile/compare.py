@@ -64,6 +64,10 @@ def shown(side: Side, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+HIDDEN: Final = "•••"
+"""Stands where a secret stood that nothing may be told of."""
+
+
 # -- rules -------------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +133,10 @@ class Rules:
 
     def mask(self, path: Path) -> Mask | None:
         """Return how the legacy masks `path`, or None when it does not."""
-        return next((mask for pattern, mask in self.masks if covers(pattern, path)), None)
+        named = next((mask for pattern, mask in self.masks if covers(pattern, path)), None)
+        if named is None and any(covers(pattern, path) for pattern in self.secret):
+            return Mask(0, HIDDEN)
+        return named
 
 
 EXACT: Final = Rules()
@@ -184,7 +191,10 @@ def _one_value(path: Path, legacy: Side, log: Side, rules: Rules) -> bool:
     if legacy == log:
         return True
     mask = rules.mask(path)
-    return mask is not None and isinstance(legacy, str) and isinstance(log, str) and mask.over(log) == legacy
+    if mask is None or not isinstance(legacy, str) or not isinstance(log, str):
+        return False
+    # Some legacies mask only sometimes, and an import may have seen no more than the mask.
+    return legacy in {log, mask.over(log)} or log == mask.over(legacy)
 
 
 def _sort_key(value: Json) -> bytes:
@@ -229,10 +239,6 @@ def compare(entity: str, legacy: Fields | None, log: Fields | None, rules: Rules
     return Comparison(tuple(kept), tuple(ignored), tuple(volatile))
 
 
-HIDDEN: Final = "•••"
-"""Stands in a report where a secret stood."""
-
-
 def redacted(difference: Difference, rules: Rules) -> Difference:
     """Return the difference with every secret value in it replaced by `HIDDEN`."""
     if not rules.secret:
@@ -251,6 +257,23 @@ def _redact(path: Path, value: Side, rules: Rules) -> Side:
     if isinstance(value, list):
         return [_redact((*path, index), item, rules) for index, item in enumerate(value)]
     return value
+
+
+def kept(fields: Fields, rules: Rules) -> Fields:
+    """Return fields that the legacy showed as the log may keep them: a secret in clear becomes its mask."""
+    return {name: _mask((name,), value, rules) for name, value in fields.items()}
+
+
+def _mask(path: Path, value: Json, rules: Rules) -> Json:
+    if isinstance(value, dict):
+        return {name: _mask((*path, name), item, rules) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_mask((*path, index), item, rules) for index, item in enumerate(value)]
+    mask = rules.mask(path)
+    if value is None or mask is None:
+        return value
+    already = isinstance(value, str) and value.endswith(mask.fill)
+    return value if already else mask.over(value if isinstance(value, str) else "")
 
 
 # -- may these two be compared? ----------------------------------------------------------------------------------

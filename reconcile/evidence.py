@@ -23,6 +23,9 @@ from shadow.schema import events, intents, log, states
 
 CHUNK: Final = 400
 """How many keys one statement names; SQLite allows 999 parameters on old builds."""
+IMPORTS: Final = "app:import"
+"""The channel of imports: subscribers of an entity's own channel are not told of a change that is none."""
+IMPORT_COMPLETED: Final = "import-completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,8 @@ class Evidence:
 
     def imported(self, entity: str) -> bool:
         """Tell whether the whole list of this kind was imported at some time."""
-        return False
+        done = self._reader.read([IMPORTS], after=0, limit=1000, types=[IMPORT_COMPLETED])
+        return any(event.draft.data.get("entity") == entity for event in done)
 
     def history(self, key: EntityKey) -> list[Event]:
         """Return all events of a key, oldest first."""

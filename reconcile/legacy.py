@@ -6,8 +6,11 @@ memory at a time, and notices entities that a cursor steps over.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,7 +21,7 @@ from reconcile.answers import Answer, Answered, Busy, Refused, encoded, read_ans
 from reconcile.compare import Fields
 from reconcile.cursors import Edge, moved
 from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused, ReconcileError
-from reconcile.pace import Pace, pause
+from reconcile.pace import Limits, Pace, pause
 from shadow import json
 from shadow.json import Json
 
@@ -78,6 +81,24 @@ class Traversal:
     """How the page edges can be repeated, once known."""
     stuck: bool = False
     """More entities than fit on a page share one cursor value: those not listed can only be reached by their keys."""
+
+
+@asynccontextmanager
+async def open_legacy(
+    url: str,
+    *,
+    transformer: str = "none",
+    limits: Limits | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[Legacy]:
+    """Open a legacy at `url`, base path included, for the length of a block. `timeout` is in seconds per answer."""
+    pace = Pace(limits or Limits(), clock=time.monotonic, sleep=sleep)
+    connections = httpx.Limits(max_connections=(limits or Limits()).concurrency + 1)
+    # Proxies named in the environment are for the internet; the legacy is a neighbour.
+    async with httpx.AsyncClient(headers=headers, timeout=timeout, limits=connections, trust_env=False) as client:
+        yield Legacy(client, url, transformer=transformer, pace=pace)
 
 
 class Legacy:

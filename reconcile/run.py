@@ -14,8 +14,8 @@ import httpx
 from reconcile.compare import DRIFT, Finding, Kind
 from reconcile.evidence import Evidence
 from reconcile.findings import findings_of, worst_first
-from reconcile.legacy import Legacy
-from reconcile.pace import Limits, Pace
+from reconcile.legacy import Legacy, open_legacy
+from reconcile.pace import Limits
 from reconcile.passes import Method, Passes, Plan, Progress, Tally
 from reconcile.plans import plans
 from reconcile.report import Report, Scope
@@ -76,16 +76,16 @@ async def reconcile(
     DatabaseRefused when the log cannot.
     """
     wanted = options or Options()
-    pace = Pace(wanted.limits, clock=time.monotonic, sleep=sleep)
-    limits = httpx.Limits(max_connections=wanted.limits.concurrency + 1)
+    address = legacy_url.rstrip("/") + contract.legacy.base_path
     with Evidence.open(log_url) as evidence:
-        async with httpx.AsyncClient(headers=dict(wanted.headers), timeout=wanted.timeout, limits=limits) as client:
-            legacy = Legacy(
-                client,
-                legacy_url.rstrip("/") + contract.legacy.base_path,
-                transformer=contract.legacy.transformer,
-                pace=pace,
-            )
+        async with open_legacy(
+            address,
+            transformer=contract.legacy.transformer,
+            limits=wanted.limits,
+            headers=wanted.headers,
+            timeout=wanted.timeout,
+            sleep=sleep,
+        ) as legacy:
             return await compare(
                 contract, evidence, legacy, wanted, address=legacy_url, progress=progress, clock=clock, sleep=sleep
             )
