@@ -8,7 +8,7 @@ NODE_STAMP := $(LEGACY)/node_modules/.installed-$(shell cat $(LEGACY)/package-lo
 TEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test test-wire check lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ demo: setup ## the main job, told on one screen (KEEP=1 stays up)
 
 test: setup ## every test
 	scripts/with-node $(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+test-wire: setup ## captured tRPC exchanges decode as expected (TRPC_SAMPLES=DIR for others)
+	TRPC_SAMPLES="$(TRPC_SAMPLES)" $(VENV)/bin/python -m pytest $(TEST_ARGS) tests/unit/proxy/trpc/test_samples.py
 
 check: setup ## lint, types and the direction of the imports
 	$(VENV)/bin/ruff check .

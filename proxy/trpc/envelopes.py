@@ -23,6 +23,8 @@ class Success(msgspec.Struct, frozen=True):
     """The legacy says that the call succeeded; `data` is its output, UNDEFINED when void."""
 
     data: Json | Undefined
+    interrupted: bool = False
+    """True when the output is a generator's and it threw: what it had done by then nobody knows."""
 
     def __repr__(self) -> str:
         return "Success(…)"  # outputs may hold secrets, and reprs end up in logs
@@ -187,5 +189,5 @@ Proof: TypeAlias = Literal["applied", "rejected", "in_doubt"]
 def verdict(outcome: CallOutcome) -> Proof:
     """Return the outcome in the journal's words, before the contract's own rule of success is asked."""
     if isinstance(outcome, Success):
-        return "applied"
+        return "in_doubt" if outcome.interrupted else "applied"
     return "rejected" if isinstance(outcome, Failure) and outcome.proven else "in_doubt"
