@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shadow import json
+from shadow.dialect import Row
 from shadow.errors import DraftRefused, IntentUnknown, PositionConflict
 from shadow.events import Draft, EntityKey, Event, chain
 from shadow.journal import WITH_EVENTS, NewIntent, Outcome, Settlement, moves
 from shadow.schema import SEGMENT
 from shadow.state import State, follow
-
-Row = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +87,17 @@ class Batch:
         standing_of: Callable[[int], Standing | None],
         known: Mapping[str, int],
     ) -> None:
-        self.head = replace(head, batch=head.batch + 1)
+        self._number = head.batch + 1
+        self._position = head.position
+        self._hash = head.hash
+        self._last_intent = head.last_intent
         self.events: list[Event] = []
         self.states: dict[EntityKey, State] = {}
         self.standings: dict[int, Standing] = {}
         self.event_rows: list[Row] = []
         self.intent_rows: list[Row] = []
         self.outcome_rows: list[Row] = []
+        self.claim_rows: list[Row] = []
         self.reservation_rows: list[Row] = []
         self.answer_rows: list[Row] = []
         self.freed_rows: list[Row] = []
@@ -103,43 +106,49 @@ class Batch:
         self._known = known
 
     @property
+    def head(self) -> Head:
+        """Where the log stands after this batch."""
+        return Head(self._position, self._hash, self._last_intent, self._number)
+
+    @property
     def empty(self) -> bool:
         """Tell whether there is nothing to write."""
         return not (self.event_rows or self.intent_rows or self.outcome_rows)
 
     def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
         """Add intents; returns their ids."""
-        first = self.head.last_intent + 1
-        rows = [_intent_row(first + place, intent) for place, intent in enumerate(intents)]
+        first = self._last_intent + 1
+        rows = [_intent_row(id, intent) for id, intent in enumerate(intents, first)]
         for id, intent in enumerate(intents, first):
             self.standings[id] = Standing(Outcome.OPEN, intent.idempotency, intent.index)
             if intent.idempotency is not None:
-                self.reservation_rows.append(
-                    (intent.idempotency, intent.index, intent.fingerprint, id, intent.keep_until, intent.received)
-                )
+                name = (intent.idempotency, intent.index)
+                self.claim_rows.append((*name, intent.received))
+                self.reservation_rows.append((*name, intent.fingerprint, id, intent.keep_until))
         self.intent_rows += rows
-        self.head = replace(self.head, last_intent=self.head.last_intent + len(rows))
+        self._last_intent += len(rows)
         return tuple(range(first, first + len(rows)))
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Event | Span]:
         """Add outcomes and their events; an intent that has its outcome already gets the events that it led to."""
         found: list[Event | Span] = []
-        moving: list[Settlement] = []
-        standings: dict[int, Standing] = {}
+        moving: list[tuple[Settlement, Standing]] = []
+        outcomes: dict[int, Outcome] = {}
         for settlement in settlements:
-            standing = standings.get(settlement.intent) or self._standing(settlement.intent)
+            standing = self._standing(settlement.intent)
+            current = outcomes.get(settlement.intent, standing.outcome)
             _check(settlement)
-            if moves(standing.outcome, settlement.outcome):
-                moving.append(settlement)
-                standings[settlement.intent] = replace(standing, outcome=settlement.outcome)
+            if moves(current, settlement.outcome):
+                moving.append((settlement, standing))
+                outcomes[settlement.intent] = settlement.outcome
             elif standing.events:
                 found.append(Span(standing.first, standing.events))
-        appended = self._append([draft for settlement in moving for draft in settlement.drafts])
+        appended = self._append([draft for settlement, _ in moving for draft in settlement.drafts])
         place = 0
-        for settlement in moving:
+        for settlement, standing in moving:
             mine = appended[place : place + len(settlement.drafts)]
             place += len(mine)
-            self._move(settlement, standings[settlement.intent], mine)
+            self._move(settlement, standing, mine)
         return found + appended
 
     def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> list[Event | Span]:
@@ -156,7 +165,7 @@ class Batch:
         events: list[Event] = []
         rows: list[Row] = []
         states: dict[EntityKey, State] = {}
-        position, hash = self.head.position, self.head.hash
+        position, hash = self._position, self._hash
         for draft in drafts:
             if draft.id in self._known:
                 results.append(Span(self._known[draft.id], 1))
@@ -176,29 +185,20 @@ class Batch:
         self.events += events
         self.event_rows += rows
         self.states.update(states)
-        self.head = replace(self.head, position=position, hash=hash)
+        self._position, self._hash = position, hash
         return results
 
     def _move(self, settlement: Settlement, standing: Standing, events: Sequence[Event | Span]) -> None:
-        places = [event.position if isinstance(event, Event) else event.first for event in events]
-        standing = replace(standing, first=min(places, default=0), events=len(places))
-        self.standings[settlement.intent] = standing
-        self.outcome_rows.append(
-            (
-                settlement.intent,
-                settlement.outcome,
-                settlement.detail,
-                settlement.at,
-                standing.first or None,
-                standing.events,
-            )
-        )
+        first = min((event.position if isinstance(event, Event) else event.first for event in events), default=0)
+        id, outcome = settlement.intent, settlement.outcome
+        self.standings[id] = Standing(outcome, standing.idempotency, standing.index, first, len(events))
+        self.outcome_rows.append((id, outcome.value, settlement.detail, settlement.at, first or None, len(events)))
         if standing.idempotency is not None:
-            if settlement.outcome is Outcome.NOT_APPLIED:
-                self.freed_rows.append((standing.idempotency, standing.index, settlement.intent))
+            name = (standing.idempotency, standing.index, id)
+            if outcome is Outcome.NOT_APPLIED:
+                self.freed_rows.append(name)
             elif settlement.answer is not None:
-                text = base64.b64encode(settlement.answer).decode()
-                self.answer_rows.append((standing.idempotency, standing.index, settlement.intent, text))
+                self.answer_rows.append((*name, base64.b64encode(settlement.answer).decode()))
 
     def _state(self, key: EntityKey) -> State | None:
         return self.states.get(key) or self._state_of(key)
@@ -229,7 +229,7 @@ def _event_row(event: Event, texts: tuple[str, str | None], previous: int | None
         texts[0],
         entity,
         key,
-        draft.effect,
+        draft.effect.value,
         texts[1],
         draft.actor,
         draft.cause,
@@ -255,7 +255,7 @@ def _intent_row(id: int, intent: NewIntent) -> Row:
         intent.received,
         intent.deadline,
         intent.idempotency,
-        Outcome.OPEN,
+        Outcome.OPEN.value,
         0,
     )
 
@@ -274,10 +274,13 @@ def _text(value: json.Json) -> str:
 
 def _refuse_nul(*texts: str | None) -> None:
     for text in texts:
-        if text is not None:
-            if "\0" in text:
-                raise DraftRefused(f"a name must not hold a NUL character: {text!r}")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise DraftRefused(f"a name must be valid Unicode: {text!r}") from error
+        if text is not None and ("\0" in text or not (text.isascii() or _encodable(text))):
+            raise DraftRefused(f"a name must be valid Unicode without NUL characters: {text!r}")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,13 +7,19 @@ import os
 import socket
 import sqlite3
 import time
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event, pool
 
+from shadow import json
 from shadow.errors import DatabaseBusy, DatabaseMissing, DatabaseRefused, Trouble
+
+Row = tuple[object, ...]
 
 
 class Dialect(Protocol):
@@ -24,12 +30,14 @@ class Dialect(Protocol):
     mark: str
     """Stands for a parameter."""
 
-    def rows(self, *columns: str) -> str:
-        """Return SQL that turns ONE parameter, a JSON array of arrays, into rows with these columns.
+    most_rows: int
+    """How many rows a statement can take."""
 
-        A column is text unless it is given as `name:int`. One parameter means one call into the database for
-        a whole batch, during which other threads run.
-        """
+    def with_rows(self, columns: tuple[str, ...], count: int) -> str:
+        """Return the beginning of a statement: a table `new` of so many rows; `name:int` marks an integer column."""
+
+    def parameters(self, rows: Sequence[Row]) -> tuple[object, ...]:
+        """Return what goes with it."""
 
     def own(self, *, create: bool) -> sa.Connection:
         """Open the one writing connection, in autocommit; raises DatabaseBusy if another process owns the log.
@@ -74,16 +82,24 @@ class SQLite:
 
     begin = "BEGIN IMMEDIATE"
     mark = "?"
+    most_rows = 128
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
         self._identity: tuple[int, int] | None = None
 
-    def rows(self, *columns: str) -> str:
+    @staticmethod
+    @cache
+    def with_rows(columns: tuple[str, ...], count: int) -> str:
+        """See Dialect. Values are bound one by one, which is half the work of taking JSON apart."""
+        row = f"({', '.join('?' * len(columns))})"
+        names = ", ".join(column.removesuffix(":int") for column in columns)
+        return f"WITH new ({names}) AS (VALUES {', '.join([row] * count)}) "
+
+    def parameters(self, rows: Sequence[Row]) -> tuple[object, ...]:
         """See Dialect."""
-        fields = (f"json_extract(value, '$[{place}]') AS {_quoted(column)[0]}" for place, column in enumerate(columns))
-        return f"SELECT {', '.join(fields)} FROM json_each(?)"
+        return tuple(chain.from_iterable(rows))
 
     def own(self, *, create: bool) -> sa.Connection:
         """See Dialect."""
@@ -133,7 +149,7 @@ class SQLite:
             url,
             isolation_level="AUTOCOMMIT",
             poolclass=pool.NullPool if writes else pool.QueuePool,
-            connect_args={"timeout": 5, "check_same_thread": False},
+            connect_args={"timeout": 5, "check_same_thread": False, "cached_statements": 1024},
         )
 
         @event.listens_for(engine, "connect")
@@ -172,17 +188,24 @@ class PostgreSQL:
 
     begin = "BEGIN"
     mark = "%s"
+    most_rows = 10_000
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url.set(drivername="postgresql+psycopg")
 
-    def rows(self, *columns: str) -> str:
+    @staticmethod
+    @cache
+    def with_rows(columns: tuple[str, ...], count: int) -> str:
+        """See Dialect. The rows are ONE parameter, a JSON array of arrays, so the server prepares one statement."""
+        fields = []
+        for place, column in enumerate(columns):
+            name, _, kind = column.partition(":")
+            fields.append(f"(value->>{place})::{'bigint' if kind == 'int' else 'text'} AS {name}")
+        return f"WITH new AS (SELECT {', '.join(fields)} FROM json_array_elements(%s::json) AS one(value)) "
+
+    def parameters(self, rows: Sequence[Row]) -> tuple[object, ...]:
         """See Dialect."""
-        fields = (
-            f"(value->>{place})::{'bigint' if whole else 'text'} AS {name}"
-            for place, (name, whole) in enumerate(map(_quoted, columns))
-        )
-        return f"SELECT {', '.join(fields)} FROM json_array_elements(%s::json) AS one(value)"
+        return (json.encode(rows).decode(),)
 
     def own(self, *, create: bool) -> sa.Connection:
         """See Dialect."""
@@ -261,19 +284,9 @@ class PostgreSQL:
 _PG_LOCK = "hashtextextended('changeover:' || current_schema(), 0)"
 
 
-def _quoted(column: str) -> tuple[str, bool]:
-    name, _, kind = column.partition(":")
-    return f'"{name}"', kind == "int"
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def names(*columns: str) -> str:
-    """Return the quoted names of columns, as in `"id", "index"`."""
-    return ", ".join(_quoted(column)[0] for column in columns)

@@ -1,100 +1,120 @@
-"""The statements of a batch: each takes all its rows as one JSON parameter, on both databases."""
+"""The statements of a batch. Each takes all its rows at once, so that one call into the database serves a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from shadow.dialect import Dialect, names
+import sqlalchemy as sa
 
-_EVENT = (
-    "position:int",
-    "segment:int",
-    "id",
-    "channel",
-    "type",
-    "time:int",
-    "data",
-    "entity",
-    "key",
-    "effect",
-    "change",
-    "actor",
-    "cause",
-    "previous:int",
-    "hash",
+from shadow.dialect import Dialect, Row
+
+
+@dataclass(frozen=True)
+class Statement:
+    """SQL that finds its rows in a table `new` with these columns, integers being marked as `name:int`."""
+
+    columns: tuple[str, ...]
+    body: str
+
+    def __post_init__(self) -> None:
+        names = ", ".join(column.removesuffix(":int") for column in self.columns)
+        object.__setattr__(self, "body", self.body.replace("{columns}", names))
+
+
+def run(
+    connection: sa.Connection, dialect: Dialect, statement: Statement, rows: Sequence[Row]
+) -> Iterator[sa.Row[Any]]:
+    """Carry out a statement for all rows and yield what it returns; nothing happens until it is iterated."""
+    for start in range(0, len(rows), dialect.most_rows):
+        some = rows[start : start + dialect.most_rows]
+        sql = dialect.with_rows(statement.columns, len(some)) + statement.body
+        result = connection.exec_driver_sql(sql, dialect.parameters(some))
+        if result.returns_rows:
+            yield from result
+
+
+INSERT_EVENTS = Statement(
+    (
+        "position:int",
+        "segment:int",
+        "id",
+        "channel",
+        "type",
+        "time:int",
+        "data",
+        "entity",
+        "key",
+        "effect",
+        "change",
+        "actor",
+        "cause",
+        "previous:int",
+        "hash",
+    ),
+    "INSERT INTO events ({columns}) SELECT {columns} FROM new",
 )
-_INTENT = (
-    "id:int",
-    "request",
-    "call_index:int",
-    "procedure",
-    "phase",
-    "stage_epoch:int",
-    "entity",
-    "key",
-    "input",
-    "actor",
-    "received:int",
-    "deadline:int",
-    "idempotency",
-    "outcome",
-    "events:int",
+INSERT_INTENTS = Statement(
+    (
+        "id:int",
+        "request",
+        "call_index:int",
+        "procedure",
+        "phase",
+        "stage_epoch:int",
+        "entity",
+        "key",
+        "input",
+        "actor",
+        "received:int",
+        "deadline:int",
+        "idempotency",
+        "outcome",
+        "events:int",
+    ),
+    "INSERT INTO intents ({columns}) SELECT {columns} FROM new",
 )
-_STATE = ("entity", "key", "fields", "position:int")
-_OUTCOME = ("id:int", "outcome", "detail", "settled_at:int", "position:int", "events:int")
-_RESERVATION = ("idempotency", "call_index:int", "fingerprint", "intent:int", "expires:int", "received:int")
-_ANSWER = ("idempotency", "call_index:int", "intent:int", "answer")
-_FREED = ("idempotency", "call_index:int", "intent:int")
-
-
-@dataclass(frozen=True, slots=True)
-class Statements:
-    """SQL for one dialect."""
-
-    advance: str
-    """Moves the log's own row on, if it is where it was last seen: two writers can never both commit."""
-    insert_events: str
-    insert_intents: str
-    upsert_states: str
-    settle_intents: str
-    expire_answers: str
-    reserve_answers: str
-    keep_answers: str
-    free_answers: str
-    read_states: str
-    read_standings: str
-    read_known: str
-
-    @classmethod
-    def of(cls, dialect: Dialect) -> Statements:
-        """Spell the statements for `dialect`."""
-        rows = dialect.rows
-        mark = dialect.mark
-        return cls(
-            advance=f"UPDATE log SET position = {mark}, hash = {mark}, last_intent = {mark}, batch = {mark}, "
-            f"writer = {mark} WHERE one = 1 AND batch = {mark}",
-            insert_events=f"INSERT INTO events ({names(*_EVENT)}) {rows(*_EVENT)}",
-            insert_intents=f"INSERT INTO intents ({names(*_INTENT)}) {rows(*_INTENT)}",
-            upsert_states=f"INSERT INTO states ({names(*_STATE)}) {rows(*_STATE)} WHERE true "
-            'ON CONFLICT (entity, "key") DO UPDATE SET fields = excluded.fields, position = excluded.position',
-            settle_intents="UPDATE intents SET outcome = new.outcome, detail = new.detail, "
-            "settled_at = new.settled_at, position = new.position, events = new.events "
-            f"FROM ({rows(*_OUTCOME)}) AS new WHERE intents.id = new.id",
-            expire_answers="DELETE FROM answers WHERE (idempotency, call_index) IN ("
-            f"SELECT old.idempotency, old.call_index FROM ({rows(*_RESERVATION)}) AS new "
-            "JOIN answers AS old ON old.idempotency = new.idempotency AND old.call_index = new.call_index "
-            "WHERE old.expires <= new.received)",
-            reserve_answers=f"INSERT INTO answers (idempotency, call_index, fingerprint, intent, expires) "
-            f"SELECT idempotency, call_index, fingerprint, intent, expires FROM ({rows(*_RESERVATION)}) AS new",
-            keep_answers=f"UPDATE answers SET answer = new.answer FROM ({rows(*_ANSWER)}) AS new "
-            "WHERE answers.idempotency = new.idempotency AND answers.call_index = new.call_index "
-            "AND answers.intent = new.intent",
-            free_answers=f"DELETE FROM answers WHERE (idempotency, call_index, intent) IN ({rows(*_FREED)})",
-            read_states='SELECT wanted.entity, wanted."key", states.fields, states.position '
-            f"FROM ({rows('entity', 'key')}) AS wanted "
-            'LEFT JOIN states ON states.entity = wanted.entity AND states."key" = wanted."key"',
-            read_standings="SELECT intents.id, outcome, idempotency, call_index, position, events "
-            f"FROM ({rows('id:int')}) AS wanted JOIN intents ON intents.id = wanted.id",
-            read_known=f"SELECT events.id, events.position FROM ({rows('id')}) AS wanted "
-            "JOIN events ON events.id = wanted.id",
-        )
+UPSERT_STATES = Statement(
+    ("entity", "key", "fields", "position:int"),
+    "INSERT INTO states ({columns}) SELECT {columns} FROM new WHERE true "
+    "ON CONFLICT (entity, key) DO UPDATE SET fields = excluded.fields, position = excluded.position",
+)
+SETTLE_INTENTS = Statement(
+    ("id:int", "outcome", "detail", "settled_at:int", "position:int", "events:int"),
+    "UPDATE intents SET outcome = new.outcome, detail = new.detail, settled_at = new.settled_at, "
+    "position = new.position, events = new.events FROM new WHERE intents.id = new.id",
+)
+EXPIRE_ANSWERS = Statement(
+    ("idempotency", "call_index:int", "received:int"),
+    "DELETE FROM answers WHERE (idempotency, call_index) IN (SELECT old.idempotency, old.call_index FROM new "
+    "JOIN answers AS old ON old.idempotency = new.idempotency AND old.call_index = new.call_index "
+    "WHERE old.expires <= new.received)",
+)
+RESERVE_ANSWERS = Statement(
+    ("idempotency", "call_index:int", "fingerprint", "intent:int", "expires:int"),
+    "INSERT INTO answers ({columns}) SELECT {columns} FROM new",
+)
+KEEP_ANSWERS = Statement(
+    ("idempotency", "call_index:int", "intent:int", "answer"),
+    "UPDATE answers SET answer = new.answer FROM new WHERE answers.idempotency = new.idempotency "
+    "AND answers.call_index = new.call_index AND answers.intent = new.intent",
+)
+FREE_ANSWERS = Statement(
+    ("idempotency", "call_index:int", "intent:int"),
+    "DELETE FROM answers WHERE (idempotency, call_index, intent) IN (SELECT {columns} FROM new)",
+)
+READ_STATES = Statement(
+    ("entity", "key"),
+    "SELECT new.entity, new.key, states.fields, states.position FROM new "
+    "LEFT JOIN states ON states.entity = new.entity AND states.key = new.key",
+)
+READ_STANDINGS = Statement(
+    ("id:int",),
+    "SELECT intents.id, outcome, idempotency, call_index, position, events FROM new "
+    "JOIN intents ON intents.id = new.id",
+)
+READ_KNOWN = Statement(
+    ("id",),
+    "SELECT events.id, events.position FROM new JOIN events ON events.id = new.id",
+)

@@ -13,15 +13,15 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from shadow import faults, json, migrations
-from shadow.batch import Append, Batch, Begin, Command, Head, Row, Settle, Span, Standing
-from shadow.dialect import Dialect
+from shadow import faults, json, migrations, statements
+from shadow.batch import Append, Batch, Begin, Command, Head, Settle, Span, Standing
+from shadow.dialect import Dialect, Row
 from shadow.errors import (
     DatabaseBusy,
     DatabaseRefused,
@@ -37,13 +37,16 @@ from shadow.journal import UNSETTLED, Outcome
 from shadow.reader import event_of, select_events
 from shadow.schema import intents, log
 from shadow.state import State, StateCache
-from shadow.statements import Statements
+from shadow.statements import Statement
 
 Result = tuple[int, ...] | tuple[Event, ...] | BaseException
 """What a command came to: intent ids, events, or the error that its caller gets."""
 
 _LARGEST = 4096
 """Commands in one transaction at most, so that no caller waits for an endless one."""
+
+_ADVANCE = "UPDATE log SET position = ?, hash = ?, last_intent = ?, batch = ?, writer = ? WHERE one = 1 AND batch = ?"
+"""Moves the log's own row on from where it was last seen; of two writers only one can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ class Writer:
         self.epoch = ""
         self.head = Head(0, GENESIS, 0, 0)
         self._dialect = dialect
-        self._sql = Statements.of(dialect)
         self._cache = cache
         self._report = report
         self._name = secrets.token_hex(8)
@@ -212,11 +214,10 @@ class Writer:
                 missing.append(key)
         if missing:
             generation = self._cache.generation
-            for entity, key_text, fields, position in connection.exec_driver_sql(
-                self._sql.read_states, _parameter(missing)
-            ):
+            for row in self._rows(connection, statements.READ_STATES, missing):
+                entity, text, fields, position = tuple(row)
                 state = None if position is None else State(fields and json.decode(fields), position)
-                states[EntityKey(entity, key_text)] = state
+                states[EntityKey(entity, text)] = state
             self._cache.remember({key: states[key] for key in missing}, generation)
         return states
 
@@ -224,14 +225,14 @@ class Writer:
         standings = {id: self._standings[id] for id in ids if id in self._standings}
         missing = [(id,) for id in ids if id not in standings]
         if missing:
-            for row in connection.exec_driver_sql(self._sql.read_standings, _parameter(missing)):
+            for row in self._rows(connection, statements.READ_STANDINGS, missing):
                 standings[row.id] = _standing(row)
         return standings
 
     def _write(self, connection: sa.Connection, batch: Batch) -> None:
         head = batch.head
         moved = connection.exec_driver_sql(
-            self._sql.advance,
+            _ADVANCE.replace("?", self._dialect.mark),
             (head.position, head.hash, head.last_intent, head.batch, self._name, head.batch - 1),
         )
         if moved.rowcount != 1:
@@ -243,28 +244,31 @@ class Writer:
 
     def _write_intents(self, connection: sa.Connection, batch: Batch) -> None:
         faults.reach(Point.BEFORE_BEGIN)
-        self._run_rows(connection, self._sql.insert_intents, batch.intent_rows)
-        self._run_rows(connection, self._sql.expire_answers, batch.reservation_rows)
-        self._run_rows(connection, self._sql.reserve_answers, batch.reservation_rows)
+        self._do(connection, statements.INSERT_INTENTS, batch.intent_rows)
+        self._do(connection, statements.EXPIRE_ANSWERS, batch.claim_rows)
+        self._do(connection, statements.RESERVE_ANSWERS, batch.reservation_rows)
         faults.reach(Point.INSIDE_BEGIN)
 
     def _write_events(self, connection: sa.Connection, batch: Batch) -> None:
         faults.reach(Point.BEFORE_SETTLE)
-        self._run_rows(connection, self._sql.insert_events, batch.event_rows)
+        self._do(connection, statements.INSERT_EVENTS, batch.event_rows)
         faults.reach(Point.EVENTS_WRITTEN)
         states = [
             (*key, None if state.fields is None else json.encode(state.fields).decode(), state.position)
             for key, state in batch.states.items()
         ]
-        self._run_rows(connection, self._sql.upsert_states, states)
-        self._run_rows(connection, self._sql.settle_intents, batch.outcome_rows)
-        self._run_rows(connection, self._sql.keep_answers, batch.answer_rows)
-        self._run_rows(connection, self._sql.free_answers, batch.freed_rows)
+        self._do(connection, statements.UPSERT_STATES, states)
+        self._do(connection, statements.SETTLE_INTENTS, batch.outcome_rows)
+        self._do(connection, statements.KEEP_ANSWERS, batch.answer_rows)
+        self._do(connection, statements.FREE_ANSWERS, batch.freed_rows)
         faults.reach(Point.INSIDE_SETTLE)
 
-    def _run_rows(self, connection: sa.Connection, statement: str, rows: Sequence[Row]) -> None:
-        if rows:
-            connection.exec_driver_sql(statement, _parameter(rows))
+    def _do(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> None:
+        for _ in self._rows(connection, statement, rows):
+            pass
+
+    def _rows(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> Iterator[sa.Row[Any]]:
+        return statements.run(connection, self._dialect, statement, rows)
 
     def _committed(self, batch: Batch) -> None:
         if batch.intent_rows:
@@ -317,8 +321,7 @@ class Writer:
         ids = [(draft.id,) for draft in _drafts(command)]
         if not ids:
             return {}
-        rows = self._open_again().exec_driver_sql(self._sql.read_known, _parameter(ids))
-        return {row[0]: row[1] for row in rows}
+        return {row.id: row.position for row in self._rows(self._open_again(), statements.READ_KNOWN, ids)}
 
     def _open_again(self) -> sa.Connection:
         """Return the connection, opened anew if it was lost; raises LogUnavailable."""
@@ -410,10 +413,6 @@ def _drafts(command: Command) -> list[Draft]:
 
 def _standing(row: sa.Row[Any]) -> Standing:
     return Standing(Outcome(row.outcome), row.idempotency, row.call_index, row.position or 0, row.events)
-
-
-def _parameter(rows: Sequence[Row]) -> tuple[str]:
-    return (json.encode(rows).decode(),)
 
 
 def _reason(error: sa.exc.DBAPIError) -> str:
