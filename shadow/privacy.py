@@ -38,8 +38,9 @@ class Privacy:
             raise KeyringError(NO_KEY)
         self._contract = contract
         self._keyring = keyring
-        rules = (*contract.mutations.values(), *contract.taps.values())
-        self._of_procedure = {rule.procedure: _paths(rule.secret, contract) for rule in rules if rule.secret}
+        secret = {rule.procedure: rule.secret for rule in contract.mutations.values()}
+        secret |= {tap.procedure: tap.secret for tap in contract.taps.values()}
+        self._of_procedure = {name: _paths(paths, contract) for name, paths in secret.items() if paths}
         self._of_entity = {
             entity.name: _paths(entity.secret, contract, entity)
             for entity in contract.entities.values()
