@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from changeover.commands import contract, events, reconcile, serve, stage, state, status
+from changeover.commands import contract, demo, events, reconcile, serve, stage, state, status
 from changeover.errors import Refusal, explain
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
 app.command("status")(status.status)
 app.command("reconcile")(reconcile.reconcile)
 app.command("state")(state.state)
