@@ -24,3 +24,18 @@ AdminToken = Annotated[
     typer.Option("--admin-token", envvar="CHANGEOVER_ADMIN_TOKEN", help="The admin port's token.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Rate = Annotated[
+    float | None, typer.Option("--rate", min=0.01, help="At most so many requests a second.", show_default=False)
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=64, help="At most so many requests at a time.")]
+LegacyToken = Annotated[
+    str | None,
+    typer.Option(
+        "--token", envvar="CHANGEOVER_LEGACY_TOKEN", help="A bearer token for the legacy.", show_default=False
+    ),
+]
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the header that shows a token, no header without one."""
+    return {"authorization": f"Bearer {token}"} if token else {}

@@ -64,6 +64,13 @@ def show_progress(verb: str) -> Callable[[int, int], None]:
     return show
 
 
+def progress_line(text: str) -> None:
+    """Show how far something has come, over what was shown before, where standard error is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()
+
+
 def instant(milliseconds: int) -> str:
     """Return a time in ISO 8601, UTC, with milliseconds."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ from proxy.subscriptions import Subscriptions
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Upstream, UpstreamError
 from shadow.contract import Contract, load
-from shadow.events import Event
+from shadow.events import Draft, EntityKey, Event
 from shadow.ids import new_id
 from shadow.json import Json
 from shadow.locks import EntityLocks
@@ -86,6 +86,11 @@ class Running:
     def ready(self) -> bool:
         """Tell whether the log can be written."""
         return self.log.trouble is None
+
+    async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
+        """Append events for a command that found the log in this process's hands."""
+        events = await self.log.append(drafts, expected=expected)
+        return events[-1].position if events else self.log.head.position
 
     async def status(self) -> Json:
         """Return everything `changeover status` shows."""

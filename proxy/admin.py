@@ -1,14 +1,15 @@
 """The admin port: health, metrics, status and stages. It never shares a port with the data plane.
 
 `GET /health` answers while the process lives, `GET /ready` while the log can be written, `GET /metrics` in the
-Prometheus text format, `GET /status` and `GET /stages` as JSON, `POST /stages/{phase}` changes a stage.
+Prometheus text format, `GET /status` and `GET /stages` as JSON, `POST /stages/{phase}` changes a stage,
+`POST /events` appends events for a command that found the log in this process's hands.
 Anything that is refused is answered as `{"error": sentence}`.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shadow import json
-from shadow.errors import Mendable
+from shadow.drafts import expected_from_json, from_json
+from shadow.errors import Mendable, PositionConflict
+from shadow.events import Draft, EntityKey
 from shadow.json import Json
 
 
@@ -40,6 +43,9 @@ class Control(Protocol):
 
     async def set_stage(self, phase: str, stage: str, *, reason: str, actor: str | None) -> Json:
         """Change a phase's stage; raises `Mendable` when it is refused."""
+
+    async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
+        """Append events and return the last one's position; raises `PositionConflict` and other kinds of `Mendable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,26 @@ def admin_app(control: Control, *, token: str | None = None) -> ASGIApp:
             Route("/status", status),
             Route("/stages", stages),
             Route("/stages/{phase}", _mended(set_stage), methods=["POST"]),
+            Route("/events", _mended(_appending(control)), methods=["POST"]),
         ]
     )
     return TokenGate(app, token) if token else app
+
+
+def _appending(control: Control) -> Callable[[Request], Awaitable[Response]]:
+    async def append(request: Request) -> Response:
+        body = await _object(request)
+        try:
+            drafts = [from_json(event) for event in body.get("events") or ()]
+            expected = expected_from_json(body.get("expected"))
+        except ValueError as error:
+            return _json({"error": f'expected {{"events": […], "expected": […]}}: {error}'}, 400)
+        try:
+            return _json({"position": await control.append(drafts, expected)})
+        except PositionConflict as conflict:
+            return _json({"error": str(conflict)}, 412)
+
+    return append
 
 
 def _mended(

@@ -10,7 +10,7 @@ import httpx
 from reconcile.errors import ReconcileError
 from shadow.drafts import as_json, expected_as_json
 from shadow.errors import PositionConflict
-from shadow.events import Draft, EntityKey
+from shadow.events import Cursor, Draft, EntityKey
 from shadow.log import Log
 
 
@@ -47,6 +47,14 @@ class ProxyAppender:
         self._client = client
         self._address = address.rstrip("/")
 
+    async def epoch(self) -> str:
+        """Return the epoch of the log that the proxy writes; raises ReconcileError."""
+        try:
+            status = (await self._client.get(f"{self._address}/status")).json()
+            return Cursor.parse(status["log"]["cursor"]).epoch
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            raise self._silent() from None
+
     async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
         """See Appender; raises ReconcileError when the proxy refuses or does not answer."""
         body = {"events": [as_json(draft) for draft in drafts], "expected": expected_as_json(expected)}
@@ -54,9 +62,15 @@ class ProxyAppender:
             answer = await self._client.post(f"{self._address}/events", json=body)
             said = answer.json()
         except (httpx.HTTPError, ValueError):
-            raise ReconcileError(f"the proxy's admin port at {self._address} does not answer as it should") from None
-        if answer.status_code == 409:
+            raise self._silent() from None
+        if answer.status_code == 412:
             raise MovedError(said.get("error", "moved"))
         if answer.is_error:
             raise ReconcileError(f"the proxy at {self._address} refused: {said.get('error', answer.status_code)}")
         return int(said["position"])
+
+    def _silent(self) -> ReconcileError:
+        return ReconcileError(
+            f"another process has the log open, and no proxy's admin port answers at {self._address}: "
+            "name it with --admin (and --admin-token), or stop that process"
+        )

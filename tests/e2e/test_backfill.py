@@ -1,0 +1,73 @@
+"""A legacy with a past: it is taken into the log while clients write, and then both sides agree on everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.legacy import Legacy
+from tests.support.node_client import Client, NodeClient, mutation
+from tests.support.proxy import ProxyProcess, changeover, running_proxy
+
+
+@pytest.fixture(name="proxy")
+async def _proxy(legacy: Legacy, tmp_path: Path) -> AsyncIterator[ProxyProcess]:
+    async with running_proxy(f"http://127.0.0.1:{legacy.port}", tmp_path / "proxy") as proxy:
+        yield proxy
+
+
+def options(legacy: Legacy, database: str) -> tuple[str, ...]:
+    address = f"http://127.0.0.1:{legacy.port}"
+    return "--legacy", address, "--contract", "examples/contract.toml", "--database", database
+
+
+async def create(node: NodeClient, url: str, count: int) -> None:
+    for _ in range(count):
+        answer = await node.call(Client(url), mutation("session.create", {"provider": "openai", "model": "gpt-5"}))
+        assert answer.error is None
+
+
+async def test_a_past_is_imported_beside_a_running_proxy_and_everything_is_equal(
+    proxy: ProxyProcess, legacy: Legacy, node_client: NodeClient
+) -> None:
+    where = options(legacy, proxy.database)
+    await create(node_client, legacy.url, 3)
+    key = {"providerId": "acme", "config": {"apiKey": "sk-acme-0123456789", "baseUrl": "http://acme"}}
+    await node_client.call(Client(legacy.url), mutation("config.updateProviderConfig", key))
+
+    before = await asyncio.to_thread(changeover, "reconcile", *where, "--format", "json")
+    imported, _ = await asyncio.gather(
+        asyncio.to_thread(changeover, "backfill", *where, "--admin", proxy.admin, "--json"),
+        create(node_client, f"{proxy.url}/trpc", 5),
+    )
+    again = await asyncio.to_thread(changeover, "backfill", *where, "--admin", proxy.admin, "--json")
+    after = await asyncio.to_thread(changeover, "reconcile", *where, "--format", "json")
+
+    assert before.returncode == 1, before.stdout + before.stderr
+    assert imported.returncode == 0, imported.stdout + imported.stderr
+    assert [row["imported"] for row in json.loads(again.stdout)] == [0] * 5
+    assert after.returncode == 0, after.stdout + after.stderr
+    scopes = {scope["entity"]: scope["matched"] for scope in json.loads(after.stdout)["scopes"]}
+    assert scopes == {"session": 8, "message": 0, "provider": 1, "selection": 1, "rule": 4, "agent": 1}
+    told = await asyncio.to_thread(changeover, "events", "tail", "--json", "--database", proxy.database)
+    assert "acme" in told.stdout
+    assert "sk-acme-0123456789" not in told.stdout
+
+
+async def test_without_a_proxy_the_log_is_written_directly(legacy: Legacy, tmp_path: Path) -> None:
+    where = options(legacy, f"sqlite:///{tmp_path / 'log.db'}")
+    done = await asyncio.to_thread(changeover, "backfill", "rules", "agents", *where)
+    clean = await asyncio.to_thread(changeover, "reconcile", "--phase", "rules", "--phase", "agents", *where)
+    assert (done.returncode, clean.returncode) == (0, 0), done.stderr + clean.stdout
+
+
+async def test_a_log_in_other_hands_asks_for_the_right_admin_port(proxy: ProxyProcess, legacy: Legacy) -> None:
+    where = options(legacy, proxy.database)
+    done = await asyncio.to_thread(changeover, "backfill", *where, "--admin", f"http://127.0.0.1:{legacy.port}")
+    assert done.returncode == 3
+    assert "--admin" in done.stderr
+    assert "Traceback" not in done.stderr
