@@ -20,10 +20,24 @@ from shadow.contract.model import (
     Visibility,
 )
 from shadow.contract.problems import ContractError, ExpressionError, Problem
-from shadow.contract.rules import UNPREDICTABLE, EventRule, Fact, Happened, Rule, Tap, Told, Unpredictable
+from shadow.contract.rules import (
+    UNPREDICTABLE,
+    Answer,
+    AnswerRule,
+    EventRule,
+    Fact,
+    Happened,
+    Rejection,
+    Rule,
+    Tap,
+    Told,
+    Unpredictable,
+)
 
 __all__ = [
     "UNPREDICTABLE",
+    "Answer",
+    "AnswerRule",
     "Answerer",
     "Ask",
     "Channel",
@@ -47,6 +61,7 @@ __all__ = [
     "Phase",
     "Problem",
     "Publishable",
+    "Rejection",
     "Retention",
     "Rule",
     "Tap",

@@ -8,7 +8,7 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from shadow.contract.model import (
 )
 from shadow.contract.positions import find_lines
 from shadow.contract.problems import ContractError, Problem
-from shadow.contract.rules import EventRule, PythonRule, Rule, Tap
+from shadow.contract.rules import AnswerRule, EventRule, PythonRule, Rejection, RejectRule, Rule, Tap
 from shadow.contract.section import Report, Section
 from shadow.events import Effect
 from shadow.expressions import Expression, Kind
@@ -46,6 +46,25 @@ _PATH = re.compile(r"(?:\*|[^.\s*]+)(?:\.(?:\*|[^.\s*]+))*")
 
 _EVENT_KEYS = frozenset({"entity", "key", "effect", "event", "channel", "data", "set", "when", "each", "durable"})
 
+CODES = (
+    "BAD_REQUEST",
+    "UNAUTHORIZED",
+    "PAYMENT_REQUIRED",
+    "FORBIDDEN",
+    "NOT_FOUND",
+    "METHOD_NOT_SUPPORTED",
+    "TIMEOUT",
+    "CONFLICT",
+    "PRECONDITION_FAILED",
+    "PAYLOAD_TOO_LARGE",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "UNPROCESSABLE_CONTENT",
+    "TOO_MANY_REQUESTS",
+    "INTERNAL_SERVER_ERROR",
+)
+"""The errors of tRPC with which a call can be refused."""
+
+_BEFORE = frozenset({"input", "now", "state"})
 _CALL = frozenset({"input", "output", "now"})
 _ITEM_OF_STREAM = frozenset({"input", "item", "now"})
 
@@ -273,8 +292,32 @@ class _Loader:
             events=events,
             secret=self._secret(section),
             python=self._python(section),
+            answers=self._answers(procedure, section),
         )
         section.finish()
+        return rule
+
+    def _answers(self, procedure: str, section: Section) -> AnswerRule | None:
+        table = section.section("answer")
+        if table is None:
+            return None
+        reject = []
+        for part in table.sections("reject"):
+            when = part.expression("when", _BEFORE, Kind.BOOL)
+            code = part.text("code")
+            if code and code not in CODES:
+                part.problem("code", f"{code!r} is no error code of tRPC", _closest(code, CODES))
+            reject.append(RejectRule(when, Rejection(code, part.text("message"))))
+            part.finish()
+        rule = AnswerRule(
+            procedure=procedure,
+            where=table.where,
+            reject=tuple(reject),
+            id=table.optional_expression("id", _BEFORE | {"id"}, Kind.TEXT),
+            output=table.optional_expression("output", _BEFORE | {"id"}, Kind.ANY),
+            varies=table.texts("varies"),
+        )
+        table.finish()
         return rule
 
     def _tap(self, procedure: str, section: Section) -> Tap:
@@ -461,7 +504,7 @@ def _particular(channel: Channel) -> tuple[bool, int]:
     return not channel.pattern.endswith("*"), len(channel.pattern)
 
 
-def _closest(name: str, known: Mapping[str, object] | list[str]) -> str:
+def _closest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 

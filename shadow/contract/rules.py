@@ -191,6 +191,55 @@ def _place(error: Exception) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """A call that the log refuses, with one of tRPC's error codes."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the log answers to a call; `nothing` when the answer holds no value at all, not even null."""
+
+    output: Json
+    nothing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRule:
+    """A condition under which the log refuses a call."""
+
+    when: Expression
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """How the log decides a call by itself, once it is authoritative."""
+
+    procedure: str
+    where: str
+    reject: tuple[RejectRule, ...]
+    id: Expression | None
+    output: Expression | None
+    varies: tuple[str, ...]
+    """Paths in the answer that may differ from the legacy's (ids, times) without being a mismatch."""
+
+    def answer(self, values: Values, new_id: NewId) -> Answer | Rejection:
+        """Return the answer; `values` are input, now, and the state before. Raises ExpressionError."""
+        for rule in self.reject:
+            if evaluate(rule.when, values, self.procedure, self.where, "reject"):
+                return rule.rejection
+        if self.output is None:
+            return Answer(None, nothing=True)
+        values = {**values, "id": new_id()}
+        if self.id is not None:
+            values["id"] = evaluate(self.id, values, self.procedure, self.where, "id")
+        return Answer(evaluate(self.output, values, self.procedure, self.where, "output"))
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What a mutation means."""
 
@@ -201,6 +250,8 @@ class Rule:
     secret: tuple[str, ...]
     """Paths of secret values in the input, in the output and in the events' data."""
     python: PythonRule | None = None
+    answers: AnswerRule | None = None
+    """None when the contract does not say how to decide without the legacy."""
 
     @property
     def where(self) -> str:
@@ -247,6 +298,18 @@ class Rule:
         if self.python is not None:
             drafts += occasion.drafts_of_python(self.python, output, self.procedure, self.where)
         return tuple(drafts)
+
+    def answer(self, input: Json, read_state: ReadState, now: int, new_id: NewId) -> Answer | Rejection | None:  # noqa: A002
+        """Decide the call without the legacy; None if the contract does not say how. Raises ExpressionError.
+
+        `state` in its expressions is that of the first entity known before the call. The events follow from
+        `decide` with the answer's output.
+        """
+        if self.answers is None:
+            return None
+        key = next(iter(self.keys_before(input, now)), None)
+        values = {"input": input, "now": now, "state": read_state(key) if key is not None else None}
+        return self.answers.answer(values, new_id)
 
     def predict(
         self,

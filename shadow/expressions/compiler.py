@@ -87,13 +87,14 @@ class Expression:
     `variables` are those that it reads; no other has to be given. What it only carries along is not copied.
     """
 
-    __slots__ = ("_direct", "_expression", "_paths", "kind", "source", "tree", "variables")
+    __slots__ = ("_direct", "_expression", "_paths", "_types", "kind", "source", "tree", "variables")
 
     def __init__(self, source: str, kind: Kind, expression: Any, tree: Tree, declared: frozenset[str]) -> None:
         self.source = source
         self.kind = kind
         self.tree = tree
         self._expression = expression
+        self._types = _TYPES.get(kind)
         self._paths = read_by(tree.root, declared)
         self._direct = compile_direct(tree)
         self.variables = frozenset(path[0] for path in self._paths)
@@ -110,8 +111,10 @@ class Expression:
                 result = self._direct(values)
             except (KeyError, TypeError, CelNeededError):
                 result = self.ask(values)
-        if self.kind is not Kind.ANY:
-            self._check(result)
+        if self._types is not None and not isinstance(result, self._types):
+            raise EvaluationError(f"it gives {kind_of(result)}, but {self.kind.value} is needed")
+        if result is True or result is False:
+            self._check_boolean(result)
         return result
 
     def ask(self, values: Mapping[str, Json]) -> Json:
@@ -129,9 +132,9 @@ class Expression:
         result = _plain(result)
         return _replace(result, spare, "\0") if spare else result
 
-    def _check(self, result: Json) -> None:
-        types = _TYPES[self.kind]
-        if not isinstance(result, types) or (type(result) is bool and bool not in types):
+    def _check_boolean(self, result: bool) -> None:
+        """Refuse what Python takes for a whole number."""
+        if self.kind is Kind.KEY:
             raise EvaluationError(f"it gives {kind_of(result)}, but {self.kind.value} is needed")
 
 

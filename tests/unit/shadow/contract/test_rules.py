@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from shadow.contract import UNPREDICTABLE, Contract, ExpressionError, Rule, Tap, parse
+from shadow.contract import UNPREDICTABLE, Answer, Contract, ExpressionError, Rejection, Rule, Tap, parse
 from shadow.events import Draft, Effect, EntityKey
 from shadow.json import Json
 
@@ -353,3 +353,52 @@ def test_a_python_function_says_what_expressions_cannot(tmp_path: Path) -> None:
     assert rule.predict({"title": "Tea"}, None, 1000, SESSION) is UNPREDICTABLE
     with pytest.raises(ExpressionError, match=r"python: it raised KeyError at line 7 of rename$"):
         decide(rule, {"secret": "sk-1"})
+
+
+OWN = mutation(
+    """
+    entity = "session"
+    key = "input.id"
+    effect = "create"
+    event = "session-created"
+    channel = "'session:' + key"
+    data = "{'title': output.title}"
+    [mutation."a.b".answer]
+    reject = [{ when = "state != null", code = "CONFLICT", message = "It is there already" }]
+    id = "'session-' + id"
+    output = "{'id': id, 'title': input.title, 'created': now}"
+    varies = ["id", "created"]
+    """
+)
+
+
+def test_the_log_can_decide_a_call_by_itself() -> None:
+    answer = OWN.answer({"id": "s1", "title": "Tea"}, lambda key: None, 1000, ids())
+
+    assert answer == Answer({"id": "session-event-1", "title": "Tea", "created": 1000})
+
+
+def test_the_log_refuses_what_a_rule_rejects() -> None:
+    rejection = OWN.answer({"id": "s1"}, lambda key: {"title": "Tea"}, 1000, ids())
+
+    assert rejection == Rejection("CONFLICT", "It is there already")
+
+
+def test_a_contract_may_leave_deciding_to_the_legacy() -> None:
+    assert RENAME.answer({}, lambda key: None, 1000, ids()) is None
+
+
+def test_an_answer_without_an_output_holds_nothing() -> None:
+    rule = mutation(
+        """
+        entity = "session"
+        key = "input.id"
+        effect = "delete"
+        event = "session-deleted"
+        channel = "'session:' + key"
+        data = "{}"
+        answer = {}
+        """
+    )
+
+    assert rule.answer({"id": "s1"}, lambda key: None, 1000, ids()) == Answer(None, nothing=True)
