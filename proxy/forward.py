@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-from proxy.framing import Pairs, Refused, RequestHead, Sender, has_no_body, is_trusted, request_head
+from proxy.framing import Pairs, Refused, RequestHead, Sender, is_trusted, request_head
 from proxy.http1 import Exchange, Truncated
 from proxy.upstream import Answer, Lost, Upstream, UpstreamError
 
@@ -60,79 +60,49 @@ async def forward(
     that is all sent runs on, because its outcome counts even when nobody waits for it. What fails before the
     answer's head is told in the shape that `refuse` gives; after it, the client's connection is cut.
     """
+    exchange = exchange_of(scope)
     try:
         head = outgoing_head(scope, forwarding)
     except Refused as refusal:
         await send_whole(send, *refuse(scope, refusal.status, str(refusal)))
         return
-    exchange = exchange_of(scope)
     first = await receive()
     if first["type"] == "http.disconnect":
         return
     body: bytes | AsyncIterator[bytes] = first.get("body", b"")
     if first.get("more_body", False):
         body = pieces(first, receive)
-    if exchange is None or not (head.safe or not isinstance(body, bytes)):
-        await _pass(scope, send, upstream, head, body, refuse=refuse)
-        return
-    task = asyncio.current_task()
-    gone = False
-
-    def cancel() -> None:
-        nonlocal gone
-        if task is not None and (head.safe or not exchange.complete):
-            gone = True
-            task.cancel()
-
-    exchange.on_disconnect = cancel
-    try:
-        await _pass(scope, send, upstream, head, body, refuse=refuse)
-    except asyncio.CancelledError:
-        if not gone or task is None or task.uncancel() > 0:
-            raise
-    finally:
-        exchange.on_disconnect = None
-
-
-async def _pass(
-    scope: Scope,
-    send: Send,
-    upstream: Upstream,
-    head: RequestHead,
-    body: bytes | AsyncIterator[bytes],
-    *,
-    refuse: Refuse,
-) -> None:
-    interim: list[dict[str, Any]] = []
-
-    def informational(status: int, reason: bytes, headers: Pairs) -> None:
-        interim.append({"type": "changeover.informational", "status": status, "reason": reason, "headers": headers})
-
+    informational = None
+    if exchange is not None:
+        exchange.cancels = head.safe
+        informational = exchange.inform
     try:
         answer = await upstream.request(head, body, informational=informational)
     except UpstreamError as error:
-        if isinstance(error.__cause__, ClientGone):
-            return
-        await send_whole(send, *refuse(scope, error.status, str(error)))
+        if not isinstance(error.__cause__, ClientGone):
+            await send_whole(send, *refuse(scope, error.status, str(error)))
         return
-    for message in interim:
-        await send(message)
-    await send_answer(send, answer, head.method)
+    await send_answer(send, answer)
 
 
-async def send_answer(send: Send, answer: Answer, method: bytes) -> None:
+async def send_answer(send: Send, answer: Answer) -> None:
     """Send the legacy's answer to the client as it comes; raises `Truncated` when it breaks off."""
-    await send(
-        {"type": "http.response.start", "status": answer.status, "reason": answer.reason, "headers": answer.headers}
-    )
     whole = answer.whole
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "reason": answer.reason,
+            "headers": answer.headers,
+            "body_follows": whole is not None,
+        }
+    )
     if whole is not None:
         await send({"type": "http.response.body", "body": whole, "trailers": answer.trailers})
         return
     try:
-        if not has_no_body(method, answer.status):
-            async for piece in answer:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async for piece in answer:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     except Lost as error:
         raise Truncated(str(error)) from error
     finally:
@@ -156,20 +126,20 @@ def outgoing_head(scope: Scope, forwarding: Forwarding = TOLD) -> RequestHead:
         target, headers = scope["raw_path"] + (b"?" + query if query else b""), scope["headers"]
     sender: Sender | None = None
     if forwarding.tell:
-        client = scope.get("client")
-        address = client[0] if client else None
-        sender = Sender(
-            None if address is None else address.encode(),
-            scope["scheme"].encode(),
-            is_trusted(address, forwarding.trusted),
-        )
+        client = scope["client"]
+        sender = _sender(client[0] if client else None, scope["scheme"], forwarding.trusted)
     return request_head(scope["method"].encode(), target, headers, sender, version=scope["http_version"].encode())
+
+
+@lru_cache(maxsize=4096)
+def _sender(address: str | None, scheme: str, trusted: tuple[str, ...]) -> Sender:
+    return Sender(None if address is None else address.encode(), scheme.encode(), is_trusted(address, trusted))
 
 
 def exchange_of(scope: Scope) -> Exchange | None:
     """Return what our own server knows of the request beyond ASGI, or None under another server."""
-    found = scope.get("extensions", {}).get("changeover")
-    return found if isinstance(found, Exchange) else None
+    extensions = scope.get("extensions")
+    return extensions.get("changeover") if extensions else None
 
 
 async def pieces(first: dict[str, Any], receive: Receive) -> AsyncIterator[bytes]:

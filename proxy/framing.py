@@ -11,9 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 """Header fields as (name, value), repeated ones repeated, in order, in the sender's letter case."""
@@ -40,6 +39,10 @@ _NEVER_NAMED = frozenset({b"host", b"content-length", b"content-type", b"authori
 _NEVER_TRAILERS = HOP_BY_HOP | {b"host", b"content-length", b"content-type", b"content-encoding", b"trailer", b"cookie"}
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"})
 _REQUEST_NOTED = HOP_BY_HOP | _FORWARDED | {b"host", b"content-length", b"expect", b"via"}
+_KEPT = frozenset({b"host", b"content-length"})
+_DROPPED = HOP_BY_HOP | {b"expect"}
+_TOLD_BEFORE = _FORWARDED | {b"via"}
+_NONE: list[bytes] = []
 _ANSWER_NOTED = HOP_BY_HOP | {b"content-length"}
 _HARMLESS_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _TIMEOUT = re.compile(rb"(?:^|[\s,])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
@@ -61,8 +64,7 @@ class BadAnswer(Exception):
     """An answer whose end cannot be known for certain."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request line and the headers that go on, framing left to the connection but for a declared length.
 
     `target` is what stands between method and version, untouched. A `Content-Length` in `headers` is repeated
@@ -83,12 +85,11 @@ class RequestHead:
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who sent a request to the proxy: the facts that `X-Forwarded-*` tell.
 
     A trusted sender (a load balancer in front) may say where the request came from first; what an untrusted
-    one says of that is dropped.
+    one says of that is dropped. A Unix socket has no address.
     """
 
     address: bytes | None
@@ -116,25 +117,35 @@ def request_head(
     noted: dict[bytes, list[bytes]] = {}
     for pair in headers:
         name = pair[0].lower()
-        if name not in _REQUEST_NOTED:
-            kept.append(pair)
-            continue
-        noted.setdefault(name, []).append(pair[1])
-        if name in (b"host", b"content-length") or (sender is None and name not in HOP_BY_HOP and name != b"expect"):
-            kept.append(pair)
-    hosts = noted.get(b"host", ())
-    if len(hosts) > 1 or (not hosts and version == b"1.1"):
+        if name in _REQUEST_NOTED:
+            noted.setdefault(name, []).append(pair[1])
+            if name not in _KEPT and (sender is not None or name in _DROPPED):
+                continue
+        kept.append(pair)
+    hosts = noted.pop(b"host", _NONE)
+    if len(hosts) != 1 and (hosts or version == b"1.1"):
         raise Refused(400, "a request needs exactly one Host header")
-    length = _request_length(noted, version)
+    length = None
+    if noted:
+        length = _request_length(noted, version)
+        kept = _request_extras(kept, noted)
+    if sender is not None:
+        host = hosts[0] if hosts else None
+        if not noted.keys().isdisjoint(_TOLD_BEFORE):
+            _carry_on(kept, noted, sender, host, version)
+        else:
+            kept += _first_told(sender, host, version)
+    return RequestHead(method, target, kept, length)
+
+
+def _request_extras(kept: Pairs, noted: dict[bytes, list[bytes]]) -> Pairs:
     if b"connection" in noted:
         kept = _without_named(kept, noted[b"connection"])
     if b"expect" in noted and [value.lower() for value in noted[b"expect"]] != [b"100-continue"]:
         raise Refused(417, "the only expectation that can be met is 100-continue")
     if b"te" in noted and any(b"trailers" in value.lower() for value in noted[b"te"]):
         kept.append((b"TE", b"trailers"))
-    if sender is not None:
-        _carry_on(kept, noted, sender, hosts[0] if hosts else None, version)
-    return RequestHead(method, target, kept, length)
+    return kept
 
 
 def _without_named(kept: Pairs, connection: list[bytes]) -> Pairs:
@@ -159,6 +170,14 @@ def _request_length(noted: dict[bytes, list[bytes]], version: bytes) -> int | No
     if len(lengths) != 1 or (length := parse_length(lengths[0])) is None:
         raise Refused(400, "Content-Length must be there once, and a number")
     return length
+
+
+@lru_cache(maxsize=4096)
+def _first_told(sender: Sender, host: bytes | None, version: bytes) -> Pairs:
+    """What is told of a request of which nobody told anything before."""
+    pairs: Pairs = []
+    _carry_on(pairs, {}, sender, host, version)
+    return pairs
 
 
 def _carry_on(kept: Pairs, noted: dict[bytes, list[bytes]], sender: Sender, host: bytes | None, version: bytes) -> None:
@@ -230,8 +249,7 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """What an answer's headers say: how long its body is, and what the connection is good for afterwards.
 
     `length` is a number of bytes, CHUNKED or UNTIL_CLOSE. `headers` are those that go on. `idle_limit` is what
@@ -251,43 +269,47 @@ def answer_head(method: bytes, status: int, headers: Pairs, *, keep_alive: bool)
     so). Every other doubt raises `BadAnswer`.
     """
     kept: Pairs = []
-    noted: dict[bytes, list[bytes]] = {}
+    noted: dict[bytes, bytes] = {}
     for pair in headers:
         name = pair[0].lower()
         if name in _ANSWER_NOTED:
-            noted.setdefault(name, []).append(pair[1])
+            # A repeated field is one list (RFC 9110, 5.2); a list of lengths is refused below.
+            noted[name] = noted[name] + b"," + pair[1] if name in noted else pair[1]
             if name != b"content-length":
                 continue
         kept.append(pair)
-    declared = _answer_length(noted.get(b"content-length", ()))
-    chunked = _is_chunked(noted.get(b"transfer-encoding", ()))
-    if declared is not None and chunked:
-        raise BadAnswer("it has both Content-Length and Transfer-Encoding")
+    declared: int | None = None
+    idle_limit: float | None = None
+    chunked = False
+    if b"content-length" in noted:
+        declared = _answer_length(noted[b"content-length"])
+    if b"transfer-encoding" in noted:
+        chunked = _is_chunked(noted[b"transfer-encoding"], declared)
     if b"connection" in noted:
-        keep_alive, named = _connection_says(b",".join(noted[b"connection"]), keep_alive)
+        keep_alive, named = _connection_says(noted[b"connection"], keep_alive)
         kept = [pair for pair in kept if pair[0].lower() not in named] if named else kept
-    idle_limit = idle_hint(noted[b"keep-alive"][0]) if b"keep-alive" in noted else None
+    if b"keep-alive" in noted:
+        idle_limit = idle_hint(noted[b"keep-alive"])
     if has_no_body(method, status):
         return AnswerHead(0, kept, keep_alive, idle_limit)
-    if chunked:
-        return AnswerHead(CHUNKED, kept, keep_alive, idle_limit)
-    if declared is None:
-        return AnswerHead(UNTIL_CLOSE, kept, False, idle_limit)
-    return AnswerHead(declared, kept, keep_alive, idle_limit)
+    if declared is not None:
+        return AnswerHead(declared, kept, keep_alive, idle_limit)
+    return AnswerHead(CHUNKED if chunked else UNTIL_CLOSE, kept, keep_alive and chunked, idle_limit)
 
 
-def _answer_length(values: Sequence[bytes]) -> int | None:
-    lengths = {parse_length(value) for value in values}
-    if None in lengths or len(lengths) > 1:
+def _answer_length(value: bytes) -> int:
+    length = parse_length(value)
+    if length is None:
         raise BadAnswer("its Content-Length is not one number")
-    return lengths.pop() if lengths else None
+    return length
 
 
-def _is_chunked(values: Sequence[bytes]) -> bool:
-    codings = {coding.strip(b" \t").lower() for value in values for coding in value.split(b",")}
-    if codings - {b"chunked"}:
+def _is_chunked(value: bytes, declared: int | None) -> bool:
+    if any(coding.strip(b" \t").lower() != b"chunked" for coding in value.split(b",")):
         raise BadAnswer("it has a transfer coding other than chunked")
-    return bool(codings)
+    if declared is not None:
+        raise BadAnswer("it has both Content-Length and Transfer-Encoding")
+    return True
 
 
 @lru_cache(maxsize=256)

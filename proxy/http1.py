@@ -7,9 +7,8 @@ answers, and a head leaves in one write with the first piece of its body.
 To an application it is plain ASGI. What plain ASGI has no words for is in `scope["extensions"]["changeover"]`, an
 `Exchange`, and in these additions to messages, which other servers ignore:
 
-- `http.response.start` may carry `reason` (bytes);
-- the last `http.response.body` may carry `trailers` (header pairs);
-- `changeover.informational` (`status`, `reason`, `headers`) sends a 1xx answer before the start.
+- `http.response.start` may carry `reason` (bytes), and `body_follows` (True) when the next message is sent at once;
+- the last `http.response.body` may carry `trailers` (header pairs).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -53,55 +52,39 @@ class Truncated(Exception):
 class Exchange:
     """One request and its answer; the application's `receive` and `send`."""
 
-    __slots__ = (
-        "_body",
-        "_chunked",
-        "_connection",
-        "_end_taken",
-        "_expects_continue",
-        "_head",
-        "_left",
-        "_no_body",
-        "_size",
-        "_waiter",
-        "complete",
-        "disconnected",
-        "ended",
-        "headers",
-        "keep_alive",
-        "on_disconnect",
-        "scope",
-        "started",
-        "target",
-        "trailers",
-    )
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+    """The request's trailers; there once the body is complete."""
+    on_disconnect: Callable[[], None] | None = None
+    """Called, at most once, when the client goes before the answer has ended."""
+    cancels = False
+    """Whether the client's going cancels the application's task (in silence)."""
+    complete = False
+    """Whether the whole request has arrived."""
+    disconnected = False
+    started = False
+    ended = False
+    keep_alive = True
 
-    def __init__(self, connection: HttpProtocol, scope: dict[str, Any], target: bytes, headers: Pairs) -> None:
+    _expects_continue = False
+    _size = 0
+    _end_taken = False
+    _waiter: asyncio.Future[None] | None = None
+    _head: bytes | None = None
+    _chunked = False
+    _no_body = False
+    _left = 0
+    _task: asyncio.Task[None] | None = None
+
+    def __init__(self, connection: HttpProtocol, method: str, version: str, target: bytes, headers: Pairs) -> None:
+        self.method = method
+        self.version = version
+        """The version of HTTP that the client speaks, "1.1" or "1.0"."""
         self.target = target
         """The request target in origin form, exactly as sent."""
         self.headers = headers
         """The request's headers in the sender's letter case."""
-        self.trailers: Pairs = []
-        """The request's trailers; there once the body is complete."""
-        self.on_disconnect: Callable[[], None] | None = None
-        """Called, at most once, when the client goes before the answer has ended."""
-        self.scope = scope
-        self.complete = False
-        """Whether the whole request has arrived."""
-        self.disconnected = False
-        self.started = False
-        self.ended = False
-        self.keep_alive = True
         self._connection = connection
-        self._expects_continue = False
         self._body: list[bytes] = []
-        self._size = 0
-        self._end_taken = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._head: bytes | None = None
-        self._chunked = False
-        self._no_body = False
-        self._left = 0
 
     # --- the application's side --------------------------------------------------------------------------------
 
@@ -142,46 +125,49 @@ class Exchange:
             self._send_body(message.get("body", b""), message.get("more_body", False), message.get("trailers"))
         elif kind == "http.response.start" and not self.started:
             self._send_start(message["status"], message.get("reason"), message.get("headers", ()))
-        elif kind == "changeover.informational" and not self.started:
-            if self.scope["http_version"] == "1.1":
-                lines = [_status_line(message["status"], message.get("reason"))]
-                lines += [b"%b: %b\r\n" % pair for pair in message["headers"]]
-                connection.write(b"".join(lines) + b"\r\n")
+            if not message.get("body_follows", False):
+                self._connection.loop.call_soon(self._flush)
         else:
             raise RuntimeError(f"the message {kind!r} does not fit here in an HTTP answer")
+
+    def inform(self, status: int, reason: bytes, headers: Pairs) -> None:
+        """Send an interim (1xx) answer; does nothing once the answer has started, or for a client of HTTP/1.0."""
+        if not (self.started or self.disconnected) and self.version == "1.1":
+            lines = [_status_line(status, reason), *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"]
+            self._connection.write(b"".join(lines))
 
     def _send_start(self, status: int, reason: bytes | None, headers: Pairs) -> None:
         self.started = True
         if self._expects_continue or self._connection.stopping:
             # Whether the body still comes cannot be known, so nothing may follow on this connection.
             self.keep_alive = False
-        lines = [_status_line(status, reason)]
+        lines = [_status_line(status, reason)[:-2]]
         length: int | None = None
-        for name, value in headers:
+        for pair in headers:
+            name = pair[0]
             if len(name) in _FRAMING_SIZES and (lower := name.lower()) in _FRAMING:
                 if lower == b"content-length":
-                    length = int(value)
+                    length = int(pair[1])
                 else:
                     # How the body is framed and whether the connection stays open is decided here.
-                    self.keep_alive = self.keep_alive and b"close" not in value.lower()
+                    self.keep_alive = self.keep_alive and b"close" not in pair[1].lower()
                     continue
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(b": ".join(pair))
         lines.append(self._frame(status, length))
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) - 1 + lines[-1].count(b"\n") or b"\0" in head:
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1 + lines[-1].count(b"\n"):
             raise RuntimeError("a header of the answer holds a line break")
         self._head = head
-        self._connection.loop.call_soon(self._flush)
 
     def _frame(self, status: int, length: int | None) -> bytes:
         """Decide how the body ends; returns the last lines of the head."""
         framing = b""
-        self._no_body = self.scope["method"] == "HEAD" or has_no_body(b"", status)
+        self._no_body = self.method == "HEAD" or has_no_body(b"", status)
         if length is not None:
             self._left = length
         elif self._no_body:
             pass
-        elif self.scope["http_version"] == "1.1":
+        elif self.version == "1.1":
             self._chunked = True
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
@@ -225,22 +211,31 @@ class Exchange:
 
     # --- the connection's side ---------------------------------------------------------------------------------
 
-    async def run(self, app: Callable[..., Any]) -> None:
+    async def run(self, app: Callable[..., Any], scope: dict[str, Any]) -> None:
         """Run the application and see to it that the client gets an answer or a cut connection."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
         except Truncated:
             self._connection.cut()
         except asyncio.CancelledError:
             self._connection.cut()
-            raise
+            if not (self.cancels and self.disconnected):
+                raise
         except Exception:
-            logger.exception("request_failed", method=self.scope["method"])
+            logger.exception("request_failed", method=self.method)
             await self._fail()
         else:
             if not (self.ended or self.disconnected):
-                logger.error("request_unanswered", method=self.scope["method"])
+                logger.error("request_unanswered", method=self.method)
                 await self._fail()
+        finally:
+            self._connection.tasks.discard(self._task)
+
+    def start(self, app: Callable[..., Any], scope: dict[str, Any]) -> None:
+        """Run the application in a task of its own."""
+        connection = self._connection
+        self._task = task = connection.loop.create_task(self.run(app, scope))
+        connection.tasks.add(task)
 
     async def _fail(self) -> None:
         if self.started:
@@ -281,6 +276,8 @@ class Exchange:
         self.wake()
         if self.on_disconnect is not None:
             self.on_disconnect()
+        if self.cancels and self._task is not None:
+            self._task.cancel()
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -293,16 +290,18 @@ class HttpProtocol(asyncio.Protocol):
         """Set while the client does not keep up; done when it has."""
         self.stopping = False
         self._app: Callable[..., Any] = config.loaded_app
+        self.tasks: set[Any] = server_state.tasks
         self._state = server_state
         self._app_state = app_state
         self._parser = self._new_parser()
         self._target = b""
         self._headers: Pairs = []
         self._lower: Pairs = []
-        self._header_bytes = 0
+        self._in_head = False
+        self._head_bytes = 0
         self._reading: Exchange | None = None
         self._running: Exchange | None = None
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[tuple[Exchange, dict[str, Any]]] = deque()
         self._paused = False
         self._upgrading = False
         self._refusal: Refused | None = None
@@ -332,13 +331,17 @@ class HttpProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.resume_writing()
-        for exchange in (self._running, *self._queue):
-            if exchange is not None:
-                exchange.disconnect()
+        if self._running is not None:
+            self._running.disconnect()
         self._queue.clear()
 
     def data_received(self, data: bytes) -> None:
         """Parse; the callbacks below do the rest."""
+        if self._in_head:
+            if self._head_bytes > MOST_HEADER_BYTES:
+                self._refuse(Refused(431, "the request's head is longer than 64 KiB"))
+                return
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -375,28 +378,24 @@ class HttpProtocol(asyncio.Protocol):
         self._target = b""
         self._headers = []
         self._lower = []
-        self._header_bytes = 0
+        self._in_head = True
+        self._head_bytes = 0
         self._reading = None
         self._deadline = self.loop.time() + HEAD_SECONDS
 
     def on_url(self, url: bytes) -> None:
         """Take in (a piece of) the target."""
         self._target += url
-        if len(self._target) > MOST_HEADER_BYTES:
-            self._stop(Refused(414, "the request target is longer than 64 KiB"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take in a header, or a trailer once the head is complete."""
-        value = value.rstrip(b" \t")
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MOST_HEADER_BYTES:
-            self._stop(Refused(431, "the request's headers are longer than 64 KiB"))
         self._headers.append((name, value))
         self._lower.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Make the exchange and start the application, or queue it behind the one before."""
         parser = self._parser
+        self._in_head = False
         self._deadline = math.inf
         if parser.should_upgrade():
             # The parser stops here by itself; `_upgrade` goes on.
@@ -433,7 +432,7 @@ class HttpProtocol(asyncio.Protocol):
             "client": self._client,
             "state": self._app_state,
         }
-        exchange = Exchange(self, scope, target, self._headers)
+        exchange = Exchange(self, scope["method"], version, target, self._headers)
         scope["extensions"] = {"changeover": exchange}
         exchange.keep_alive = version == "1.1" and parser.should_keep_alive()
         if expects and version == "1.1":
@@ -442,9 +441,10 @@ class HttpProtocol(asyncio.Protocol):
         self._lower = []
         self._reading = exchange
         if self._running is None:
-            self._start(exchange)
+            self._running = exchange
+            exchange.start(self._app, scope)
         else:
-            self._queue.append(exchange)
+            self._queue.append((exchange, scope))
             self.pause_reading()
 
     def _origin_target(self, host: bytes | None) -> bytes:
@@ -480,7 +480,7 @@ class HttpProtocol(asyncio.Protocol):
     def cut(self) -> None:
         """Close at once, so that the client sees that its answer is not whole."""
         running = self._running
-        if running is not None and running.scope["http_version"] != "1.1":
+        if running is not None and running.version != "1.1":
             self._transport.abort()
         else:
             self._transport.close()
@@ -492,8 +492,8 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take bytes again."""
-        if self._paused and not self._transport.is_closing():
+        """Take bytes again, unless requests are already waiting."""
+        if self._paused and not self._queue and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 
@@ -502,7 +502,8 @@ class HttpProtocol(asyncio.Protocol):
         self._state.total_requests += 1
         self._running = None
         if self._queue and exchange.keep_alive:
-            self._start(self._queue.popleft())
+            self._running, scope = self._queue.popleft()
+            self._running.start(self._app, scope)
             return
         self.resume_reading()
         self._idle_or_close(exchange)
@@ -518,12 +519,6 @@ class HttpProtocol(asyncio.Protocol):
             # away, so it may go on for a while.
             self._deadline = self.loop.time() + LINGER_SECONDS
             self._arm(LINGER_SECONDS)
-
-    def _start(self, exchange: Exchange) -> None:
-        self._running = exchange
-        task = self.loop.create_task(exchange.run(self._app))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
 
     # --- refusals, upgrades, time ------------------------------------------------------------------------------
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 from proxy.framing import Pairs
 from proxy.upstream.errors import Lost
 
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
+
+
+class Source(Protocol):
+    """Where an answer comes from: the connection that it arrives on."""
+
+    def set_reading(self, reading: bool) -> None:
+        """Stop taking bytes from the legacy, or go on."""
+
+    def abandon(self) -> None:
+        """Break the answer off."""
 
 
 class Answer:
@@ -21,68 +32,36 @@ class Answer:
     stops before the end must `close()`.
     """
 
-    __slots__ = (
-        "_abandon",
-        "_ended",
-        "_error",
-        "_paused",
-        "_pieces",
-        "_reading",
-        "_size",
-        "_waiter",
-        "headers",
-        "length",
-        "reason",
-        "status",
-        "trailers",
-    )
+    trailers: Sequence[tuple[bytes, bytes]] = ()
+    """Fields that came after the body; there once the body is complete."""
+    ended = False
+    """Whether all has arrived (or will never)."""
+    paused = False
+    """Whether the legacy is made to wait because nobody reads."""
 
-    def __init__(
-        self,
-        status: int,
-        reason: bytes,
-        headers: Pairs,
-        length: int,
-        *,
-        reading: Callable[[bool], None],
-        abandon: Callable[[], None],
-    ) -> None:
+    _size = 0
+    _error: Lost | None = None
+    _waiter: asyncio.Future[None] | None = None
+
+    def __init__(self, status: int, reason: bytes, headers: Pairs, length: int, source: Source) -> None:
         self.status = status
         self.reason = reason
         self.headers = headers
         """End-to-end headers, in the legacy's order and letter case; hop-by-hop ones are gone."""
         self.length = length
         """The body's length in bytes, or framing.CHUNKED or framing.UNTIL_CLOSE."""
-        self.trailers: Pairs = []
-        """Fields that came after the body; complete when the body is."""
         self._pieces: deque[bytes] = deque()
-        self._size = 0
-        self._ended = False
-        self._paused = False
-        self._error: Lost | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._reading = reading
-        self._abandon = abandon
+        self._source = source
 
     @property
     def whole(self) -> bytes | None:
         """The complete body when it is all here and nothing of it was read yet, else None."""
-        if not self._ended or self._error is not None:
+        if not self.ended or self._error is not None:
             return None
         pieces = self._pieces
         if len(pieces) == 1:
             return pieces[0]
         return b"".join(pieces)
-
-    @property
-    def ended(self) -> bool:
-        """Whether all has arrived (or will never)."""
-        return self._ended
-
-    @property
-    def paused(self) -> bool:
-        """Whether the legacy is made to wait because nobody reads."""
-        return self._paused
 
     async def read(self) -> bytes:
         """Wait for the whole rest of the body; raises `Lost` when it is cut short."""
@@ -93,7 +72,7 @@ class Answer:
 
     async def __anext__(self) -> bytes:
         while not self._pieces:
-            if self._ended:
+            if self.ended:
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
@@ -104,15 +83,15 @@ class Answer:
                 self._waiter = None
         piece = self._pieces.popleft()
         self._size -= len(piece)
-        if self._paused and self._size <= LOW_WATER:
-            self._paused = False
-            self._reading(True)
+        if self.paused and not self.ended and self._size <= LOW_WATER:
+            self.paused = False
+            self._source.set_reading(True)
         return piece
 
     def close(self) -> None:
         """Give up the rest of the body; does nothing when all has arrived."""
-        if not self._ended:
-            self._abandon()
+        if not self.ended:
+            self._source.abandon()
 
     # Called by the connection.
 
@@ -120,15 +99,15 @@ class Answer:
         """Take one piece in; asks the connection to stop reading when nobody keeps up."""
         self._pieces.append(piece)
         self._size += len(piece)
-        if self._size > HIGH_WATER and not self._paused:
-            self._paused = True
-            self._reading(False)
+        if self._size > HIGH_WATER and not self.paused:
+            self.paused = True
+            self._source.set_reading(False)
         self._wake()
 
     def end(self, error: Lost | None = None) -> None:
         """Take the end in, good or bad."""
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             self._error = error
             self._wake()
 

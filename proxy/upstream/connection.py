@@ -218,6 +218,11 @@ class Connection(asyncio.Protocol):
             self._fail(Lost("bad_answer", "the legacy sent something nobody asked for"))
             return
         self.heard = True
+        if self._answer is None:
+            if self._head_bytes > MOST_HEADER_BYTES:
+                self._fail(Lost("bad_answer", "the head of the legacy's answer is longer than 256 KiB"))
+                return
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -272,10 +277,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take in a header, or a trailer once the head is complete."""
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MOST_HEADER_BYTES:
-            raise BadAnswer("its head is longer than 256 KiB")
-        self._headers.append((name, value.rstrip(b" \t")))
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Decide what the body is and make the answer."""
@@ -296,9 +298,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = head.keep_alive
         self.idle_limit = head.idle_limit
         self._length = head.length
-        self._answer = Answer(
-            status, reason, head.headers, head.length, reading=self._set_reading, abandon=self._abandoned
-        )
+        self._answer = Answer(status, reason, head.headers, head.length, self)
         if self._method == b"HEAD":
             # The parser would wait for the body that the headers tell of; this answer has none.
             self._parser = httptools.HttpResponseParser(self)
@@ -350,6 +350,8 @@ class Connection(asyncio.Protocol):
             if self._upload is not None:
                 self._upload.cancel()
             self._keep_alive = False
+        if self._answer is not None and self._answer.paused:
+            self.set_reading(True)
         self._expected = None
         self._answer = None
         self._upload = None
@@ -374,7 +376,8 @@ class Connection(asyncio.Protocol):
         if expected is not None and not expected.done():
             expected.set_exception(error)
 
-    def _set_reading(self, reading: bool) -> None:
+    def set_reading(self, reading: bool) -> None:
+        """Stop taking bytes from the legacy, or go on."""
         if self.closed:
             return
         if reading:
@@ -382,13 +385,14 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _abandoned(self) -> None:
+    def abandon(self) -> None:
+        """Break the current answer off; called by whoever does not read on."""
         self._fail(Lost("given_up", "the answer was given up before its end"))
 
 
 def head_bytes(head: RequestHead, framing: bytes) -> bytes:
     """Write a request head out; `framing` is the last header lines and the empty line."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target)]
-    lines += [b"%b: %b\r\n" % pair for pair in head.headers]
+    lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
+    lines += [b": ".join(pair) for pair in head.headers]
     lines.append(framing)
-    return b"".join(lines)
+    return b"\r\n".join(lines)
