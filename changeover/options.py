@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from shadow.secrets import Keyring
 
 Database = Annotated[
     str,
@@ -39,3 +43,15 @@ LegacyToken = Annotated[
 def bearer(token: str | None) -> dict[str, str]:
     """Return the header that shows a token, no header without one."""
     return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def keyring() -> Keyring | None:
+    """Return the keys in CHANGEOVER_KEYS, None without any; raises UserError for keys that cannot be used."""
+    from changeover.errors import UserError
+    from shadow.secrets import Keyring, KeyringError
+
+    text = os.environ.get("CHANGEOVER_KEYS")
+    try:
+        return Keyring.parse(text) if text else None
+    except KeyringError as error:
+        raise UserError(f"CHANGEOVER_KEYS: {error}") from None

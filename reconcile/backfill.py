@@ -62,7 +62,8 @@ class Candidate:
 class Backfill:
     """Imports kinds of entities; safe to stop at any moment and to run again: what is in the log is left alone.
 
-    `new_id` and `clock` (milliseconds) make the events.
+    `new_id` and `clock` (milliseconds) make the events. `seal` seals what is secret in them; without it a secret
+    that the legacy shows in clear is kept as no more than its mask.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Backfill:
         *,
         new_id: Callable[[], str],
         clock: Callable[[], int],
+        seal: Callable[[Draft], Draft] | None = None,
         together: int = 16,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         progress: Callable[[Imported], None] = lambda _: None,
@@ -82,6 +84,7 @@ class Backfill:
         self._appender = appender
         self._new_id = new_id
         self._clock = clock
+        self._seal = seal
         self._together = together
         self._sleep = sleep
         self._progress = progress
@@ -204,7 +207,7 @@ class Backfill:
 
     def _draft(self, plan: Plan, candidate: Candidate) -> Draft:
         name = plan.kind.name
-        return Draft(
+        draft = Draft(
             id=self._new_id(),
             channel=IMPORTS,
             type=f"{name}-imported",
@@ -212,9 +215,10 @@ class Backfill:
             data={"entity": name, "key": candidate.key},
             entity=EntityKey(name, candidate.key),
             effect=Effect.PUT,
-            change=kept(candidate.fields, plan.rules),
+            change=candidate.fields if self._seal else kept(candidate.fields, plan.rules),
             cause="import",
         )
+        return self._seal(draft) if self._seal else draft
 
     def _completed(self, tally: Imported) -> Draft:
         data = {"entity": tally.entity, "listed": tally.listed, "imported": tally.imported}

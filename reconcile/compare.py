@@ -7,7 +7,7 @@ is called (`classify`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from shadow import json
 from shadow.json import Json
+from shadow.secrets import Keyring, agrees, is_sealed
 
 Fields: TypeAlias = dict[str, Json]
 Path: TypeAlias = tuple[str | int, ...]
@@ -129,7 +130,9 @@ class Rules:
     volatile: tuple[str, ...] = ()
     """Fields that differ between two reads of the legacy itself; learnt, listed in the report."""
     secret: tuple[str, ...] = ()
-    """Fields whose values never leave this module in clear."""
+    """Fields whose values never appear in a report."""
+    keyring: Keyring | None = None
+    """Opens nothing, but tells whether a sealed secret is the one that the legacy shows."""
 
     def mask(self, path: Path) -> Mask | None:
         """Return how the legacy masks `path`, or None when it does not."""
@@ -159,11 +162,25 @@ def differences(legacy: Side, log: Side, rules: Rules = EXACT, *, limit: int = 1
     # Equal bytes settle nearly all comparisons for the price of two encodings.
     if legacy is not ABSENT and log is not ABSENT and json.encode(legacy) == json.encode(log):
         return ()
-    return tuple(islice(_walk((), legacy, log, rules), limit))
+    found = (one for one in _walk((), legacy, log, rules) if isinstance(one, Difference))
+    return tuple(islice(found, limit))
 
 
-def _walk(path: Path, legacy: Side, log: Side, rules: Rules) -> Iterator[Difference]:
-    if isinstance(legacy, dict) and isinstance(log, dict):
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A sealed secret that cannot be compared: the key is missing."""
+
+    path: Path
+
+
+def _walk(path: Path, legacy: Side, log: Side, rules: Rules) -> Iterator[Difference | Untold]:
+    if is_sealed(log) and legacy is not ABSENT and legacy is not None:
+        agreed = agrees(log, legacy, rules.keyring)
+        if agreed is None:
+            yield Untold(path)
+        elif not agreed:
+            yield Difference(path, legacy, log)
+    elif isinstance(legacy, dict) and isinstance(log, dict):
         for name in sorted(legacy.keys() | log.keys()):
             yield from _walk((*path, name), legacy.get(name, ABSENT), log.get(name, ABSENT), rules)
     elif isinstance(legacy, list) and isinstance(log, list):
@@ -172,7 +189,7 @@ def _walk(path: Path, legacy: Side, log: Side, rules: Rules) -> Iterator[Differe
         yield Difference(path, legacy, log)
 
 
-def _walk_lists(path: Path, legacy: list[Json], log: list[Json], rules: Rules) -> Iterator[Difference]:
+def _walk_lists(path: Path, legacy: list[Json], log: list[Json], rules: Rules) -> Iterator[Difference | Untold]:
     if any(covers(pattern, path) for pattern in rules.unordered):
         legacy, log = sorted(legacy, key=_sort_key), sorted(log, key=_sort_key)
     for index in range(max(len(legacy), len(log))):
@@ -212,6 +229,10 @@ def _canonical(value: Json) -> Json:
     return value
 
 
+MOST: Final = 100
+"""How many differences of one entity are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """The differences of one entity, told apart by whether anybody agreed not to look."""
@@ -219,6 +240,8 @@ class Comparison:
     differences: tuple[Difference, ...]
     ignored: tuple[tuple[Difference, Ignore], ...] = ()
     volatile: tuple[Difference, ...] = ()
+    untold: int = 0
+    """Secrets that could not be compared for want of the key."""
 
 
 def compare(entity: str, legacy: Fields | None, log: Fields | None, rules: Rules, today: str) -> Comparison:
@@ -227,22 +250,29 @@ def compare(entity: str, legacy: Fields | None, log: Fields | None, rules: Rules
     ignored: list[tuple[Difference, Ignore]] = []
     volatile: list[Difference] = []
     agreements = [rule for rule in rules.ignored if rule.entity in {entity, "*"} and not rule.expired(today)]
-    for open_found in differences(ABSENT if legacy is None else legacy, ABSENT if log is None else log, rules):
-        found = redacted(open_found, rules)
+    untold = 0
+    for found in _found(legacy, log, rules):
+        if isinstance(found, Untold):
+            untold += 1
+            continue
         agreed = next((rule for rule in agreements if covers(rule.path, found.path)), None)
         if agreed is not None:
             ignored.append((found, agreed))
         elif found.path and any(covers(pattern, found.path) for pattern in rules.volatile):
             volatile.append(found)
-        else:
+        elif len(kept) < MOST:
             kept.append(found)
-    return Comparison(tuple(kept), tuple(ignored), tuple(volatile))
+    return Comparison(tuple(kept), tuple(ignored), tuple(volatile), untold)
+
+
+def _found(legacy: Fields | None, log: Fields | None, rules: Rules) -> Iterable[Difference | Untold]:
+    if legacy is not None and log is not None and json.encode(legacy) == json.encode(log):
+        return ()
+    return _walk((), ABSENT if legacy is None else legacy, ABSENT if log is None else log, rules)
 
 
 def redacted(difference: Difference, rules: Rules) -> Difference:
-    """Return the difference with every secret value in it replaced by `HIDDEN`."""
-    if not rules.secret:
-        return difference
+    """Return the difference as it may be told: every secret in it replaced by its mask or by `HIDDEN`."""
     path = difference.path
     return Difference(path, _redact(path, difference.legacy, rules), _redact(path, difference.log, rules))
 
@@ -252,6 +282,8 @@ def _redact(path: Path, value: Side, rules: Rules) -> Side:
         return value
     if path and any(covers(pattern, path) for pattern in rules.secret):
         return HIDDEN
+    if is_sealed(value):
+        return value["mask"]
     if isinstance(value, dict):
         return {name: _redact((*path, name), item, rules) for name, item in value.items()}
     if isinstance(value, list):
@@ -432,7 +464,7 @@ class Trace:
     """The entity's whole list was imported once, so that an unknown key cannot be from before."""
 
 
-def classify(found: Sequence[Difference], trace: Trace) -> Kind:
+def classify(found: Sequence[Difference], trace: Trace, rules: Rules = EXACT) -> Kind:
     """Name the class of the differences of one key."""
     if trace.ambiguous:
         return Kind.ORDER_AMBIGUOUS
@@ -442,20 +474,22 @@ def classify(found: Sequence[Difference], trace: Trace) -> Kind:
         return Kind.BYPASS_WRITE if bypassed else Kind.MISSING_IN_LOG
     if whole is not None:
         return Kind.EXTRA_IN_LOG
-    explained = any(_carries(value, difference) for difference in found for value in trace.carried)
+    explained = any(_carries(value, difference, rules) for difference in found for value in trace.carried)
     return Kind.VALUE_DIFFERS if explained else Kind.BYPASS_WRITE
 
 
-def _carries(value: Json, difference: Difference) -> bool:
+def _carries(value: Json, difference: Difference, rules: Rules) -> bool:
     """Tell whether `value` holds, anywhere, what the legacy holds at the difference."""
     if difference.legacy is ABSENT:
         # Somebody must have removed it: an input that removes names the field's owner, never the value.
         return False
-    return any(same(part, difference.legacy) for part in _parts(value))
+    return any(not differences(difference.legacy, part, rules, limit=1) for part in _parts(value))
 
 
 def _parts(value: Json) -> Iterator[Json]:
     yield value
+    if is_sealed(value):
+        return
     if isinstance(value, dict):
         for item in value.values():
             yield from _parts(item)

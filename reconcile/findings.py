@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from reconcile.compare import ABSENT, Finding, Kind, Trace, classify, render
+from reconcile.compare import ABSENT, Finding, Kind, Trace, classify, redacted, render
 from reconcile.evidence import Evidence, Past
 from reconcile.history import event_line, first_divergence, intent_line
 from reconcile.passes import Difference, Plan, Tally
@@ -44,7 +44,7 @@ def _differences(plan: Plan, tally: Tally, evidence: Evidence) -> Iterator[Findi
     imported = evidence.imported(name)
     for difference in traced:
         past = pasts[EntityKey(name, difference.key)]
-        kind = classify(difference.comparison.differences, _trace(past, imported=imported))
+        kind = classify(difference.comparison.differences, _trace(past, imported=imported), plan.rules)
         yield _finding(plan, difference, kind, past)
     for difference in tally.differing[TRACED:]:
         kind = classify(difference.comparison.differences, Trace())
@@ -70,7 +70,7 @@ def _finding(plan: Plan, difference: Difference, kind: Kind, past: Past) -> Find
         difference.key,
         difference.position,
         _message(kind, difference, past),
-        difference.comparison.differences,
+        tuple(redacted(one, plan.rules) for one in difference.comparison.differences),
         events=tuple(event_line(event) for event in past.events[:LINES]),
         intents=tuple(intent_line(intent) for intent in past.intents[:LINES]),
         first_divergence=first_divergence(difference.legacy, past.events[::-1], plan.rules, plan.comparable),

@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from reconcile.compare import (
     Comparison,
@@ -28,6 +28,7 @@ from reconcile.compare import (
     compare,
     decide,
 )
+from reconcile.compare import Difference as FieldDifference
 from reconcile.errors import QueryFailed, QueryRefused
 from reconcile.evidence import Evidence, Moment, Reading, surroundings
 from reconcile.legacy import EntityKind, Legacy, Traversal
@@ -35,6 +36,8 @@ from shadow.events import EntityKey
 
 SETTLING: Final = 0.05
 """Seconds before a key is looked at again; doubles with each attempt."""
+STREAMING: Final = 0.5
+"""Seconds between two looks at what a stream may be writing."""
 PATIENCE: Final = 5
 """How often an open intent is asked again which keys it touched."""
 FATAL: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "HTTP 401", "HTTP 403", "NO_PROCEDURE"})
@@ -52,6 +55,8 @@ class Plan:
     """From the log's fields to what can be compared with the legacy's."""
     keyless: frozenset[str] = frozenset()
     """Procedures that may touch entities of this kind under keys that their intents do not name."""
+    streamed: bool = False
+    """Subscriptions write entities of this kind too. They have no intent, so a difference has to be seen twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,18 @@ class Tally:
     unverified: dict[str, Unverified] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     volatile: Counter[str] = field(default_factory=Counter)
+    untold: int = 0
+    """Secrets that could not be compared for want of the key."""
     stuck: bool = False
 
     @property
     def checked(self) -> int:
         """How many keys have their verdict."""
         return self.matched + len(self.differing) + len(self.unverified)
+
+
+Sight: TypeAlias = tuple[int, tuple[FieldDifference, ...]]
+"""Where a difference was seen, and what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +204,15 @@ class Passes:
 
     async def _second_pass(self, plan: Plan, suspects: Sequence[str], tally: Tally) -> None:
         pending = list(suspects)
+        seen: dict[str, Sight] = {}
         for attempt in range(1, self._method.attempts + 1):
             if not pending:
                 return
             if attempt > 1:
-                await self._sleep(SETTLING * 2 ** (attempt - 2))
+                await self._sleep(max(SETTLING * 2 ** (attempt - 2), STREAMING if plan.streamed else 0))
             again: list[str] = []
             for keys in self._groups(plan.kind, pending):
-                again += await self._look(plan, keys, attempt, tally)
+                again += await self._look(plan, keys, attempt, tally, seen)
                 self._tell(plan, tally, tally.planned)
             pending = again
 
@@ -209,8 +221,13 @@ class Passes:
         size = self._method.together if kind.single else max(1, len(keys))
         return [keys[start : start + size] for start in range(0, len(keys), size)]
 
-    async def _look(self, plan: Plan, keys: Sequence[str], attempt: int, tally: Tally) -> list[str]:
-        """Read a group of keys from both sides; return those that need another attempt."""
+    async def _look(
+        self, plan: Plan, keys: Sequence[str], attempt: int, tally: Tally, seen: dict[str, Sight]
+    ) -> list[str]:
+        """Read a group of keys from both sides; return those that need another attempt.
+
+        `seen` keeps the differences that have to be seen again to be believed.
+        """
         before = await asyncio.to_thread(self._evidence.moment)
         read = await self._read(plan.kind, keys)
         after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, keys, before)
@@ -224,11 +241,24 @@ class Passes:
             verdict = self._verdict(plan, key, look, comparison, attempt)
             if isinstance(verdict, Retry | Unverified) and comparison.differences and failure is None:
                 verdict = await self._when_settled(plan, key, look, comparison, attempt)
+            if isinstance(verdict, Mismatch) and plan.streamed:
+                verdict = self._believed(verdict, key, comparison, attempt, seen)
             if isinstance(verdict, Retry):
                 again.append(key)
             else:
                 _count(tally, key, verdict, comparison, fields)
         return again
+
+    def _believed(
+        self, verdict: Mismatch, key: str, comparison: Comparison, attempt: int, seen: dict[str, Sight]
+    ) -> Verdict:
+        """Believe a difference that was there at the last look as well; a stream may be about to tell its event."""
+        sight = (verdict.position, comparison.differences)
+        if seen.get(key) == sight:
+            return verdict
+        seen[key] = sight
+        reason = "a stream may have written it, and the difference was not seen twice"
+        return Retry(reason) if attempt < self._method.attempts else Unverified(reason)
 
     async def _read(
         self, kind: EntityKind, keys: Sequence[str]
@@ -346,6 +376,7 @@ def _count_match(tally: Tally, comparison: Comparison) -> None:
 
 
 def _count_set_aside(tally: Tally, comparison: Comparison) -> None:
+    tally.untold += comparison.untold
     for _, rule in comparison.ignored:
         tally.ignored[f"{rule.entity}.{rule.path} ({rule.owner}, until {rule.expires})"] += 1
     for difference in comparison.volatile:

@@ -9,17 +9,23 @@ from reconcile.compare import Fields, Ignore, Mask, Rules
 from reconcile.errors import ReconcileError
 from reconcile.legacy import EntityKind, Listing, Single
 from reconcile.passes import Plan
-from shadow.contract import Contract, Entity, Rule
+from shadow.contract import Contract, Entity, Rule, Tap
 from shadow.contract.entities import Item
 from shadow.contract.rules import BEFORE
 from shadow.json import Json
+from shadow.secrets import Keyring
 
 NULL_IS_ABSENT: Final = ("*",)
 """The contract's rule for all entities: a field that is null and a field that is absent are the same."""
 
 
 def plans(
-    contract: Contract, *, phases: Sequence[str] = (), entities: Sequence[str] = (), volatile: Sequence[str] = ()
+    contract: Contract,
+    *,
+    phases: Sequence[str] = (),
+    entities: Sequence[str] = (),
+    volatile: Sequence[str] = (),
+    keyring: Keyring | None = None,
 ) -> tuple[Plan, ...]:
     """Return a plan for every kind of entity that is wanted, all of them when nothing is named.
 
@@ -29,13 +35,13 @@ def plans(
     _known("phase", phases, contract.phases)
     _known("entity", entities, contract.entities)
     return tuple(
-        plan_for(contract, entity, volatile)
+        plan_for(contract, entity, volatile, keyring)
         for entity in contract.entities.values()
         if (not phases or entity.phase in phases) and (not entities or entity.name in entities)
     )
 
 
-def plan_for(contract: Contract, entity: Entity, volatile: Sequence[str] = ()) -> Plan:
+def plan_for(contract: Contract, entity: Entity, volatile: Sequence[str] = (), keyring: Keyring | None = None) -> Plan:
     """Return the plan for one kind of entity; `volatile` are paths as in `session.updatedAt`."""
     prefix = f"{entity.name}."
     return Plan(
@@ -50,11 +56,13 @@ def plan_for(contract: Contract, entity: Entity, volatile: Sequence[str] = ()) -
             ),
             volatile=tuple(path.removeprefix(prefix) for path in volatile if path.startswith(prefix)),
             secret=entity.secret,
+            keyring=keyring,
         ),
         comparable=entity.comparable,
         keyless=frozenset(
             rule.procedure for rule in contract.mutations.values() if _may_touch_unnamed(rule, entity.name)
         ),
+        streamed=any(_writes(tap, entity.name) for tap in contract.taps.values()),
     )
 
 
@@ -108,6 +116,11 @@ def _may_touch_unnamed(rule: Rule, entity: str) -> bool:
     keyed = [event.key for event in rule.events if event.key is not None]
     one_key = len({key.source for key in keyed}) == 1 and all(event.each is None for event in rule.events)
     return not (one_key and keyed[0].variables <= BEFORE)
+
+
+def _writes(tap: Tap, entity: str) -> bool:
+    touches = any(event.durable and event.entity is not None and event.entity.name == entity for event in tap.events)
+    return touches or tap.python is not None
 
 
 def _known(what: str, wanted: Sequence[str], there: Mapping[str, object]) -> None:

@@ -22,6 +22,7 @@ from reconcile.report import Report, Scope
 from shadow.contract import Contract
 from shadow.events import EntityKey
 from shadow.ids import new_id
+from shadow.secrets import Keyring
 
 UNREADABLE: Final = "the contract gives neither `list` nor `get` for it: nothing was compared"
 
@@ -46,6 +47,8 @@ class Options:
     """Seconds to wait for one answer of the legacy."""
     volatile: tuple[str, ...] = ()
     """Paths that the legacy itself reports differently from read to read, as in `session.seenAt`."""
+    keyring: Keyring | None = None
+    """Tells whether a sealed secret is the one that the legacy shows; without it some secrets stay uncompared."""
     fail_on: frozenset[Kind] = DRIFT
     min_coverage: float = 1.0
 
@@ -111,7 +114,8 @@ async def compare(
     passes = Passes(legacy, evidence, method, sleep=sleep, progress=progress)
     scopes: list[Scope] = []
     findings: list[Finding] = []
-    for plan in plans(contract, phases=options.phases, entities=named, volatile=options.volatile):
+    wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
+    for plan in wanted:
         tally = await _compare(passes, plan, options)
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
         scopes.append(_scope(plan, tally))
@@ -159,8 +163,16 @@ def _scope(plan: Plan, tally: Tally) -> Scope:
         in_one_look=tally.in_one_look,
         ignored=dict(tally.ignored),
         volatile=dict(tally.volatile),
-        note=None if plan.kind.readable else UNREADABLE,
+        note=_note(plan, tally),
     )
+
+
+def _note(plan: Plan, tally: Tally) -> str | None:
+    if not plan.kind.readable:
+        return UNREADABLE
+    if tally.untold:
+        return f"{tally.untold} sealed secret(s) not compared: the key is missing (CHANGEOVER_KEYS)"
+    return None
 
 
 def _without_credentials(url: str) -> str:

@@ -87,6 +87,7 @@ async def _backfill(
     from reconcile.plans import plans
     from reconcile.run import now
     from shadow.ids import new_id
+    from shadow.privacy import Privacy
 
     started = time.monotonic()
 
@@ -99,7 +100,8 @@ async def _backfill(
         progress_line(f"{tally.entity}: {tally.done} of {tally.listed} so far{pace}{left if seconds > 1 else ''}")
 
     with Evidence.open(database) as evidence:
-        work = Backfill(source, evidence, appender, new_id=lambda: new_id(now()), clock=now, progress=show)
+        seal = Privacy(contract, keys).seal_draft if (keys := options.keyring()) else None
+        work = Backfill(source, evidence, appender, new_id=lambda: new_id(now()), clock=now, seal=seal, progress=show)
         wanted = [plan for plan in plans(contract, phases=phases, entities=entities) if plan.kind.readable]
         return [await work.run(plan) for plan in wanted]
 

@@ -24,10 +24,9 @@ def reconcile(
     key: Annotated[list[str] | None, typer.Option(help="Only this key, as ENTITY/KEY; may be repeated.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Compare so many keys of each kind, at random.")] = None,
     seed: Annotated[int, typer.Option(help="Which random keys.")] = 0,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="CHANGEOVER_LEGACY_TOKEN", help="A bearer token for the legacy.", show_default=False),
-    ] = None,
+    rate: options.Rate = None,
+    concurrency: options.Concurrency = 4,
+    token: options.LegacyToken = None,
     format: Annotated[str, typer.Option(help="text · json · junit")] = "text",  # noqa: A002  the option's name
     output: Annotated[Path | None, typer.Option(help="Write the report to a file.", show_default=False)] = None,
 ) -> None:
@@ -41,6 +40,7 @@ def reconcile(
 
     from changeover.errors import UserError
     from changeover.output import say
+    from reconcile.pace import Limits
     from reconcile.report import FORMATS, render
     from reconcile.run import Options
     from reconcile.run import reconcile as run
@@ -54,7 +54,9 @@ def reconcile(
         keys=tuple(map(_entity_key, key or ())),
         sample=sample,
         seed=seed,
-        headers={"authorization": f"Bearer {token}"} if token else {},
+        limits=Limits(rate, concurrency),
+        headers=options.bearer(token),
+        keyring=options.keyring(),
     )
     rules = load(contract)
     report = asyncio.run(run(rules, database, legacy, wanted, progress=_show))
@@ -78,9 +80,6 @@ def _entity_key(text: str) -> EntityKey:
 
 
 def _show(progress: Progress) -> None:
-    import sys
+    from changeover.output import progress_line
 
-    if sys.stderr.isatty():
-        done = f"{progress.entity}: {progress.checked} of {progress.planned} compared, {progress.differing} differ"
-        sys.stderr.write(f"\r{done}\x1b[K")
-        sys.stderr.flush()
+    progress_line(f"{progress.entity}: {progress.checked} of {progress.planned} compared, {progress.differing} differ")

@@ -187,3 +187,33 @@ async def test_a_list_alone_is_enough(tmp_path: Path) -> None:
 async def test_a_name_that_the_contract_lacks_is_refused(both: World) -> None:
     with pytest.raises(ReconcileError, match="no entity 'nope'; it has note"):
         await both.reconcile(Options(entities=("nope",)))
+
+
+STREAM = """
+[tap."note.dictate"]
+channel = "'note:' + item.id"
+
+[[tap."note.dictate".events]]
+entity = "note"
+key = "item.id"
+effect = "patch"
+event = "note-renamed"
+data = "{'id': item.id, 'title': item.title}"
+"""
+
+
+async def test_what_a_stream_is_writing_is_no_difference_until_it_stays(tmp_path: Path) -> None:
+    """The legacy has it before the item that tells of it has reached the log, and no intent says so."""
+    async with world(tmp_path, CONTRACT + STREAM) as both:
+        await both.write("a", title="A", tags=[])
+        await both.write("b", title="B", tags=[])
+        both.memory.notes["a"]["title"] = "dictated"
+        both.memory.notes["b"]["title"] = "tampered"
+
+        async def told_late(procedure: str) -> None:
+            if procedure == "note.get" and both.memory.requests.count("note.get") == 3:
+                await both.log.append([both.draft("a", Effect.PATCH, {"title": "dictated"})])
+
+        both.memory.meanwhile = told_late
+        report = await both.reconcile()
+    assert [finding.key for finding in report.findings] == ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from reconcile.compare import (
     ABSENT,
     HIDDEN,
+    Comparison,
     Difference,
     Facts,
     Ignore,
@@ -30,10 +32,13 @@ from reconcile.compare import (
     covers,
     decide,
     differences,
+    kept,
+    redacted,
     render,
     same,
 )
 from shadow.json import Json
+from shadow.secrets import Keyring, SecretPath, seal
 
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2, width=16) | st.text(max_size=3)
 values = st.recursive(
@@ -160,14 +165,54 @@ def test_a_volatile_field_is_set_aside_and_listed() -> None:
     assert [one.path for one in result.volatile] == [("seen",)]
 
 
-@pytest.mark.parametrize(
-    ("legacy", "log"), [({"a": {"key": "s3cret"}}, None), ({"a": {"key": "s3cret"}}, {"a": {"key": "x"}})]
-)
-def test_a_secret_never_leaves_in_clear(legacy: Json, log: Json) -> None:
-    result = compare("p", legacy, log, Rules(secret=("a.key",)), "2026-01-01")
-    assert result.differences
-    assert "s3cret" not in repr(result)
-    assert HIDDEN in repr(result)
+KEYS = Keyring.parse("k1:" + base64.b64encode(bytes(32)).decode())
+SECRET = SecretPath.parse("key", keep=4)
+
+
+def sealed(secret: str) -> Json:
+    return seal({"key": secret}, [SECRET], KEYS, "here")["key"]
+
+
+@pytest.mark.parametrize(("legacy", "log"), [("s3cret", None), ("s3cret", sealed("other-secret")), ("s3cret", "s3")])
+def test_a_secret_is_never_told(legacy: Json, log: Json) -> None:
+    rules = Rules(secret=("a.key",), keyring=KEYS)
+    for ours, theirs in [({"a": {"key": legacy}}, {"a": {"key": log}}), ({"a": {"key": legacy}}, None)]:
+        found = [redacted(one, rules) for one in compare("p", ours, theirs, rules, "2026-01-01").differences]
+        assert found
+        assert "s3" not in repr(found)
+        assert "$sealed" not in repr(found)
+
+
+@pytest.mark.parametrize("shown", ["sk-ant-12345678", "sk-a***"])
+def test_a_sealed_secret_equals_what_the_legacy_shows_of_it(shown: str) -> None:
+    """In clear or masked: some legacies mask only for providers that they know."""
+    log = {"key": sealed("sk-ant-12345678")}
+    rules = Rules(secret=("key",), masks=(("key", Mask(4)),), keyring=KEYS)
+    assert compare("p", {"key": shown}, log, rules, "2026-01-01") == Comparison(())
+    assert compare("p", {"key": "sk-b***"}, log, rules, "2026-01-01").differences
+
+
+def test_without_the_key_a_secret_in_clear_is_not_compared_and_counted() -> None:
+    rules = Rules(secret=("key",))
+    found = compare("p", {"key": "sk-ant-12345678", "t": 1}, {"key": sealed("other"), "t": 2}, rules, "2026-01-01")
+    assert ([one.path for one in found.differences], found.untold) == ([("t",)], 1)
+
+
+def test_a_secret_that_a_call_carried_is_no_bypass() -> None:
+    rules = Rules(secret=("key",), keyring=KEYS)
+    found = (Difference(("key",), "sk-ant-12345678", sealed("other")),)
+    assert classify(found, Trace(carried=({"key": sealed("sk-ant-12345678")},)), rules) is Kind.VALUE_DIFFERS
+    assert classify(found, Trace(carried=({"key": sealed("third")},)), rules) is Kind.BYPASS_WRITE
+
+
+def test_what_an_import_keeps_of_a_secret_in_clear_is_its_mask() -> None:
+    rules = Rules(secret=("config.*.key", "pin"), masks=(("config.*.key", Mask(4)),))
+    fields = {"config": {"a": {"key": "sk-secret"}, "b": {"key": "sk-s***"}}, "pin": 1234, "title": "T"}
+    masked = {"config": {"a": {"key": "sk-s***"}, "b": {"key": "sk-s***"}}, "pin": HIDDEN, "title": "T"}
+    assert kept(fields, rules) == masked
+    assert (
+        differences({"config": fields["config"], "title": "T"}, {"config": masked["config"], "title": "T"}, rules) == ()
+    )
 
 
 @pytest.mark.parametrize(
