@@ -24,7 +24,6 @@ from proxy.trpc.values import (
 from shadow.json import Json
 
 _SHARED_BUDGET = 200_000
-_SAFE_INTEGER = 2**53 - 1
 
 
 class SuperJson:
@@ -242,9 +241,7 @@ def _write_scalar(value: Value) -> tuple[Json, Json]:
     if isinstance(value, bytes):
         return list(value), [["typed-array", "Uint8Array"]]
     if isinstance(value, int):
-        if isinstance(value, BigInt) or abs(value) > _SAFE_INTEGER:
-            return str(int(value)), ["bigint"]
-        return value, None
+        return (str(int(value)), ["bigint"]) if isinstance(value, BigInt) else (value, None)
     if isinstance(value, float):
         return _write_number(value)
     raise TransformerError(f"superjson cannot write a {type(value).__name__}")

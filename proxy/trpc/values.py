@@ -35,7 +35,7 @@ UNDEFINED: Final = Undefined.UNDEFINED
 
 
 class BigInt(int):
-    """A JavaScript bigint; a plain int is a JavaScript number."""
+    """A JavaScript bigint. A plain int, however large, is a JavaScript number: the double nearest to it."""
 
     __slots__ = ()
 
