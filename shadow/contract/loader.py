@@ -34,8 +34,8 @@ from shadow.contract.model import (
 )
 from shadow.contract.positions import find_lines
 from shadow.contract.problems import ContractError, Problem
-from shadow.contract.rules import AnswerRule, EventRule, PythonRule, Rejection, RejectRule, Rule, Tap
-from shadow.contract.section import Report, Section
+from shadow.contract.rules import AnswerRule, EventRule, FindRule, PythonRule, Rejection, RejectRule, Rule, Tap
+from shadow.contract.section import Report, Section, spell
 from shadow.events import Effect
 from shadow.expressions import Expression, Kind
 
@@ -138,6 +138,7 @@ class _Loader:
             mutations=mutations,
             taps=taps,
             channels=tuple(sorted(channels, key=_particular, reverse=True)),
+            lines={spell(path): line for path, line in self._report.lines.items()},
         )
 
     def _named(self, key: str) -> list[tuple[str, Section]]:
@@ -293,8 +294,26 @@ class _Loader:
             secret=self._secret(section),
             python=self._python(section),
             answers=self._answers(procedure, section),
+            find=self._find(procedure, section),
         )
         section.finish()
+        return rule
+
+    def _find(self, procedure: str, section: Section) -> FindRule | None:
+        table = section.section("find")
+        if table is None:
+            return None
+        item = frozenset({"input", "item", "since"})
+        rule = FindRule(
+            procedure=procedure,
+            where=table.where,
+            query=table.text("query"),
+            input=table.expression("input", frozenset({"input"}), Kind.ANY, "{}"),
+            items=table.expression("items", frozenset({"input", "output"}), Kind.ITEMS, "output"),
+            match=table.expression("match", item, Kind.BOOL),
+            output=table.expression("output", item, Kind.ANY, "item"),
+        )
+        table.finish()
         return rule
 
     def _answers(self, procedure: str, section: Section) -> AnswerRule | None:

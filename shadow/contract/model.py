@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -163,6 +163,8 @@ class Contract:
     taps: Mapping[str, Tap]
     channels: tuple[Channel, ...]
     """From the most particular pattern to the most general."""
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """The line of each table and key in the file."""
 
     def phase_of(self, procedure: str) -> str | None:
         """Return the phase of a mutation or a tapped subscription; None if the contract does not know it."""

@@ -240,6 +240,37 @@ class AnswerRule:
 
 
 @dataclass(frozen=True, slots=True)
+class FindRule:
+    """Where to look for what a call made whose answer was lost, when only the answer would have told its key."""
+
+    procedure: str
+    where: str
+    query: str
+    input: Expression
+    items: Expression
+    match: Expression
+    output: Expression
+
+    def input_for(self, input: Json) -> Json:  # noqa: A002
+        """Return the query's input for the lost call's input; raises ExpressionError."""
+        return evaluate(self.input, {"input": input}, self.procedure, self.where, "input")
+
+    def outputs(self, input: Json, found: Json, since: int) -> list[Json]:  # noqa: A002
+        """Return the answers that the lost call may have had, by what the query `found`; raises ExpressionError.
+
+        `since` is when the call was received. Whoever asks leaves out what the log knows already: the same call
+        may have been made before.
+        """
+        values = {"input": input, "output": found}
+        outputs = []
+        for item in evaluate(self.items, values, self.procedure, self.where, "items"):
+            known = {"input": input, "item": item, "since": since}
+            if evaluate(self.match, known, self.procedure, self.where, "match"):
+                outputs.append(evaluate(self.output, known, self.procedure, self.where, "output"))
+        return outputs
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What a mutation means."""
 
@@ -252,6 +283,7 @@ class Rule:
     python: PythonRule | None = None
     answers: AnswerRule | None = None
     """None when the contract does not say how to decide without the legacy."""
+    find: FindRule | None = None
 
     @property
     def where(self) -> str:

@@ -69,7 +69,7 @@ _NAMES_OF_TYPES: Final = {
     "DURATION": "a duration, which JSON cannot hold (use string(…))",
     "TYPE": "a type, which JSON cannot hold",
 }
-_DECLARED_TYPES: Final = {"now": cel.Type.INT} | dict.fromkeys(
+_DECLARED_TYPES: Final = {"now": cel.Type.INT, "since": cel.Type.INT} | dict.fromkeys(
     ("id", "key", "name", "channel", "suffix"), cel.Type.STRING
 )
 _CONFIG: Final = cel.NewEnvConfigFromYaml(

@@ -402,3 +402,33 @@ def test_an_answer_without_an_output_holds_nothing() -> None:
     )
 
     assert rule.answer({"id": "s1"}, lambda key: None, 1000, ids()) == Answer(None, nothing=True)
+
+
+FIND = mutation(
+    """
+    entity = "session"
+    key = "output.id"
+    effect = "create"
+    event = "session-created"
+    channel = "'session:' + key"
+    data = "{'title': input.title}"
+    [mutation."a.b".find]
+    query = "session.getRecent"
+    input = "{'limit': 100}"
+    items = "output.sessions"
+    match = "item.created >= since && item.title == input.title"
+    output = "{'id': item.id}"
+    """
+).find
+
+
+def test_what_a_lost_call_made_is_found_among_what_the_legacy_shows() -> None:
+    assert FIND is not None
+    call = {"title": "Tea"}
+    shown = [("s1", 999, "Tea"), ("s2", 1000, "Tea"), ("s3", 1001, "Coffee"), ("s4", 1001, "Tea")]
+    found = {"sessions": [{"id": id_, "created": created, "title": title} for id_, created, title in shown]}
+
+    assert FIND.input_for(call) == {"limit": 100}
+    assert FIND.outputs(call, found, since=1000) == [{"id": "s2"}, {"id": "s4"}]
+    with pytest.raises(ExpressionError, match=r"find.items: `output` has no `sessions`$"):
+        FIND.outputs(call, {}, since=1000)
