@@ -59,11 +59,11 @@ def _rules(contract: Contract) -> Iterator[Problem]:
         if created and rule.find is None:
             message = "only its answer tells which entity it made, so when an answer is lost nobody can find out"
             yield _problem(contract, rule.where, message, f'write [{rule.where}.find] with query = "…" and match = "…"')
-    for rule in _all(contract):
-        if not rule.python and not any(event.entity for event in rule.events):
+    for each in _all(contract):
+        if not each.python and not any(event.entity for event in each.events):
             message = "concerns no entity: its calls have no order among themselves and nothing to be compared with"
-            yield _problem(contract, rule.where, message, 'write entity = "…" and key = "…"')
-        yield from _fields(contract, rule)
+            yield _problem(contract, each.where, message, 'write entity = "…" and key = "…"')
+        yield from _fields(contract, each)
 
 
 def _fields(contract: Contract, rule: Rule | Tap) -> Iterator[Problem]:
