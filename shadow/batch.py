@@ -62,7 +62,14 @@ class Append:
     expected: Mapping[EntityKey, int]
 
 
-Command = Begin | Settle | Append
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Forget the kept answers that have expired at a time."""
+
+    now: int
+
+
+Command = Begin | Settle | Append | Forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,10 @@ class Batch:
         self.reservation_rows: list[Row] = []
         self.answer_rows: list[Row] = []
         self.freed_rows: list[Row] = []
+        self.expired_rows: list[Row] = []
         self._state_of = state_of
         self._standing_of = standing_of
-        self._known = known
+        self._places = dict(known)
 
     @property
     def head(self) -> Head:
@@ -113,7 +121,7 @@ class Batch:
     @property
     def empty(self) -> bool:
         """Tell whether there is nothing to write."""
-        return not (self.event_rows or self.intent_rows or self.outcome_rows)
+        return not (self.event_rows or self.intent_rows or self.outcome_rows or self.expired_rows)
 
     def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
         """Add intents; returns their ids."""
@@ -160,15 +168,21 @@ class Batch:
                 raise PositionConflict(f"{key.entity} {key.key}", position, actual)
         return self._append(drafts)
 
+    def forget(self, now: int) -> list[Event | Span]:
+        """Forget expired answers."""
+        self.expired_rows.append((now,))
+        return []
+
     def _append(self, drafts: Sequence[Draft]) -> list[Event | Span]:
         results: list[Event | Span] = []
         events: list[Event] = []
         rows: list[Row] = []
         states: dict[EntityKey, State] = {}
+        places: dict[str, int] = {}
         position, hash = self._position, self._hash
         for draft in drafts:
-            if draft.id in self._known:
-                results.append(Span(self._known[draft.id], 1))
+            if place := places.get(draft.id) or self._places.get(draft.id):
+                results.append(Span(place, 1))
                 continue
             position += 1
             texts = _texts(draft)
@@ -181,10 +195,12 @@ class Batch:
                 states[draft.entity] = follow(before, position, draft.effect, draft.change)
             rows.append(_event_row(event, texts, previous))
             events.append(event)
+            places[draft.id] = position
             results.append(event)
         self.events += events
         self.event_rows += rows
         self.states.update(states)
+        self._places.update(places)
         self._position, self._hash = position, hash
         return results
 

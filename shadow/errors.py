@@ -78,6 +78,7 @@ class LogUnavailable(LogError):
         doubt = " (whether the last commit happened is not known)" if unknown else ""
         super().__init__(f"the log cannot be written: {trouble.value}: {reason}{doubt}")
         self.trouble = trouble
+        self.reason = reason
         self.unknown = unknown
 
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import structlog
 
-from shadow.batch import Append, Begin, Command, Settle
+from shadow.batch import Append, Begin, Command, Forget, Settle
 from shadow.dialect import Dialect, dialect_of
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Cursor, Draft, EntityKey, Event
@@ -90,6 +90,10 @@ class Log(Reader):
         """
         return await self._do(Append(drafts, expected or {}))
 
+    async def forget_answers(self, now: int) -> None:
+        """Drop the kept answers that have expired at `now`; they are not found any more either way."""
+        await self._do(Forget(now))
+
     def state(self, key: EntityKey) -> State | None:
         """Return the committed state of an entity, or None if no event ever named it.
 
@@ -122,7 +126,7 @@ class Log(Reader):
     @overload
     def _do(self, command: Begin) -> asyncio.Future[tuple[int, ...]]: ...
     @overload
-    def _do(self, command: Settle | Append) -> asyncio.Future[tuple[Event, ...]]: ...
+    def _do(self, command: Settle | Append | Forget) -> asyncio.Future[tuple[Event, ...]]: ...
     def _do(self, command: Command) -> asyncio.Future[Any]:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()

@@ -104,6 +104,10 @@ FREE_ANSWERS = Statement(
     ("idempotency", "call_index:int", "intent:int"),
     "DELETE FROM answers WHERE (idempotency, call_index, intent) IN (SELECT {columns} FROM new)",
 )
+DROP_EXPIRED = Statement(
+    ("now:int",),
+    "DELETE FROM answers WHERE expires <= (SELECT max(now) FROM new)",
+)
 READ_STATES = Statement(
     ("entity", "key"),
     "SELECT new.entity, new.key, states.fields, states.position FROM new "

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shadow import faults, json, migrations, statements
-from shadow.batch import Append, Batch, Begin, Command, Head, Settle, Span, Standing
+from shadow.batch import Append, Batch, Begin, Command, Forget, Head, Settle, Span, Standing
 from shadow.dialect import Dialect, Row
 from shadow.errors import (
     DatabaseBusy,
@@ -99,12 +99,7 @@ class Writer:
 
     def _run(self) -> None:
         while waiting := self._take():
-            commands = [command for command, _ in waiting]
-            try:
-                report = self._commit(commands)
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
-                report = Report([error] * len(commands), self._take_missed(), self.head.position)
-            self._report([token for _, token in waiting], report)
+            self._report([token for _, token in waiting], self._commit([command for command, _ in waiting]))
         self._abandon()
 
     def _take(self) -> list[tuple[Command, object]]:
@@ -124,13 +119,11 @@ class Writer:
 
     def _commit(self, commands: Sequence[Command]) -> Report:
         try:
-            return self._transact(commands, known={})
+            return self._transact(commands)
         except LogUnavailable as error:
-            return Report([error] * len(commands), self._take_missed(), self.head.position)
-        except sa.exc.DBAPIError:
-            pass
-        # One command has something that the database refuses: give each its own transaction.
-        reports = [self._commit_alone(command) for command in commands]
+            return self._refused([_again(error) for _ in commands])
+        except Exception:  # noqa: BLE001 - one command is not as it should be: give each its own transaction
+            reports = [self._commit_alone(command) for command in commands]
         return Report(
             [result for report in reports for result in report.results],
             [event for report in reports for event in report.events],
@@ -139,26 +132,31 @@ class Writer:
 
     def _commit_alone(self, command: Command) -> Report:
         try:
-            return self._transact([command], self._known(command))
-        except LogUnavailable as error:
-            refusal: LogError = error
+            return self._transact([command], again=True)
         except sa.exc.IntegrityError as error:
             if isinstance(command, Begin):
-                refusal = KeyReused("an idempotency key is used again while its first answer is kept")
-            else:
-                refusal = DraftRefused(f"the database refused the events: {_reason(error)}")
+                return self._refused([KeyReused("an idempotency key is used again while its first answer is kept")])
+            return self._refused([DraftRefused(f"the database refused the events: {_reason(error)}")])
         except sa.exc.DBAPIError as error:
-            refusal = DraftRefused(f"the database refused this: {_reason(error)}")
-        return Report([refusal], self._take_missed(), self.head.position)
+            return self._refused([DraftRefused(f"the database refused this: {_reason(error)}")])
+        except Exception as error:  # noqa: BLE001 - whatever it is, its caller is waiting
+            return self._refused([error])
 
-    def _transact(self, commands: Sequence[Command], known: dict[str, int]) -> Report:
-        """Decide, write and commit; raises DBAPIError (rolled back) or LogUnavailable."""
+    def _refused(self, errors: Sequence[BaseException]) -> Report:
+        return Report(errors, self._take_missed(), self.head.position)
+
+    def _transact(self, commands: Sequence[Command], *, again: bool = False) -> Report:
+        """Decide, write and commit; raises DBAPIError (rolled back) or LogUnavailable.
+
+        Events that the log has already are looked for only when doing it `again`: the database refuses them anyway.
+        """
         connection = self._open_again()
         batch: Batch | None = None
         committing = False
         decided: list[Result | list[Event | Span]] = []
         try:
             states, standings = self._before(connection, commands)
+            known = self._known(connection, commands) if again else {}
             batch = Batch(self.head, states.get, standings.get, known)
             decided = [_decide(batch, command) for command in commands]
             if not batch.empty:
@@ -241,6 +239,7 @@ class Writer:
             self._write_intents(connection, batch)
         if batch.outcome_rows or batch.event_rows:
             self._write_events(connection, batch)
+        self._do(connection, statements.DROP_EXPIRED, batch.expired_rows)
 
     def _write_intents(self, connection: sa.Connection, batch: Batch) -> None:
         faults.reach(Point.BEFORE_BEGIN)
@@ -275,6 +274,8 @@ class Writer:
             faults.reach(Point.AFTER_BEGIN)
         if batch.outcome_rows or batch.event_rows:
             faults.reach(Point.AFTER_SETTLE)
+        if lost := self._dialect.vanished():
+            raise LogUnavailable(Trouble.GONE, lost, unknown=True)
         self.head = batch.head
         self._cache.commit(batch.states)
         for id, standing in batch.standings.items():
@@ -282,8 +283,6 @@ class Writer:
                 self._standings[id] = standing
             else:
                 self._standings.pop(id, None)
-        if lost := self._dialect.vanished():
-            raise LogUnavailable(Trouble.GONE, lost)
 
     def _happened(self, batch: Batch) -> bool:
         """Tell whether a commit that failed took place all the same; raises LogUnavailable if that cannot be known.
@@ -294,7 +293,7 @@ class Writer:
             connection = self._open_again()
             writer = connection.execute(sa.select(log.c.writer)).scalar_one()
         except LogUnavailable as error:
-            raise LogUnavailable(error.trouble, str(error), unknown=True) from error
+            raise LogUnavailable(error.trouble, error.reason, unknown=True) from error
         except sa.exc.DBAPIError as error:
             self._drop()
             raise LogUnavailable(Trouble.GONE, _reason(error), unknown=True) from error
@@ -316,12 +315,10 @@ class Writer:
                 events.extend(map(event_of, rows))
         return tuple(events)
 
-    def _known(self, command: Command) -> dict[str, int]:
-        """Return the positions of those events of a command that are in the log already."""
-        ids = [(draft.id,) for draft in _drafts(command)]
-        if not ids:
-            return {}
-        return {row.id: row.position for row in self._rows(self._open_again(), statements.READ_KNOWN, ids)}
+    def _known(self, connection: sa.Connection, commands: Iterable[Command]) -> dict[str, int]:
+        """Return the positions of those of the commands' events that are in the log already."""
+        ids = [(draft.id,) for command in commands for draft in _drafts(command)]
+        return {row.id: row.position for row in self._rows(connection, statements.READ_KNOWN, ids)}
 
     def _open_again(self) -> sa.Connection:
         """Return the connection, opened anew if it was lost; raises LogUnavailable."""
@@ -397,18 +394,25 @@ def _decide(batch: Batch, command: Command) -> Result | list[Event | Span]:
                 return batch.settle(settlements)
             case Append(drafts, expected):
                 return batch.append(drafts, expected)
+            case Forget(now):
+                return batch.forget(now)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one command is told to its caller alone
         return error
 
 
+def _again(error: LogUnavailable) -> LogUnavailable:
+    """Return an error of its own for one of many callers, because raising adds to an error's traceback."""
+    return LogUnavailable(error.trouble, error.reason, unknown=error.unknown)
+
+
 def _drafts(command: Command) -> list[Draft]:
     match command:
-        case Begin():
-            return []
         case Settle(settlements):
             return [draft for settlement in settlements for draft in settlement.drafts]
         case Append(drafts):
             return list(drafts)
+        case Begin() | Forget():
+            return []
 
 
 def _standing(row: sa.Row[Any]) -> Standing:
