@@ -236,6 +236,7 @@ async def _listening(
         contract=contract,
         writer=log,
         read_state=lambda key: state.fields if (state := log.state(key)) else None,
+        keys_of=log.keys,
         locks=EntityLocks(),
         stage_of=stages.stage_of,
         clock=clock,

@@ -13,7 +13,7 @@ to one `Attempt`, which owns the promises:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -29,6 +29,7 @@ from shadow.locks import EntityLocks
 from shadow.stages import Stage
 
 StateReader = Callable[[EntityKey], dict[str, Json] | None]
+KeysOf = Callable[[str], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Mirror:
     contract: Contract
     writer: Writer
     read_state: StateReader
+    keys_of: KeysOf
+    """The keys of all entities of a kind that are there."""
     locks: EntityLocks
     stage_of: Callable[[str], tuple[Stage, int]]
     """The stage of a phase and its epoch."""
@@ -87,7 +90,7 @@ class Attempt:
         self._mirror = mirror
         self._calls = {call.index: call for call in calls}
         self._asked = asked
-        self._keys = {call.index: keys_before(call, asked.received) for call in calls}
+        self._keys = {call.index: keys_before(call, asked.received, mirror.keys_of) for call in calls}
         self._intents: dict[int, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -164,6 +167,7 @@ class Attempt:
                     output,
                     intent=intent,
                     read_state=mirror.read_state,
+                    keys_of=mirror.keys_of,
                     now=now,
                     new_id=mirror.new_id,
                     actor=self._asked.actor,
@@ -171,13 +175,13 @@ class Attempt:
         raise AssertionError(outcome)
 
 
-def keys_before(call: Call, now: int) -> tuple[EntityKey, ...]:
+def keys_before(call: Call, now: int, keys_of: KeysOf) -> tuple[EntityKey, ...]:
     """Return the entities that a call is known to touch before it is forwarded.
 
     An input that the contract cannot read names none: the legacy will refuse it, or its outcome becomes a doubt.
     """
     try:
-        return call.rule.keys_before(call.input, now) if call.rule else ()
+        return call.rule.keys_before(call.input, now, keys_of) if call.rule else ()
     except ExpressionError:
         return ()
 
@@ -188,6 +192,7 @@ def judge(
     *,
     intent: int,
     read_state: StateReader,
+    keys_of: KeysOf,
     now: int,
     new_id: Callable[[], str],
     actor: str | None,
@@ -204,7 +209,7 @@ def judge(
         if not rule.succeeded(call.input, output):
             return Settlement(intent, Outcome.REJECTED, now, detail="unsuccessful")
         drafts: tuple[Draft, ...] = rule.decide(
-            call.input, output, read_state, now, new_id, cause=f"intent:{intent}", actor=actor
+            call.input, output, read_state, now, new_id, cause=f"intent:{intent}", actor=actor, keys_of=keys_of
         )
     except ExpressionError as error:
         return Settlement(intent, Outcome.IN_DOUBT, now, detail=f"contract:{error.key}")

@@ -159,6 +159,13 @@ class Reader:
             rows = connection.execute(query).all()
         return [(EntityKey(row.entity, row.key), State(_fields(row.fields), row.position)) for row in rows]
 
+    def keys(self, entity: str) -> Iterator[str]:
+        """Yield the keys of all entities of a kind that are there, in order."""
+        page = self.states(entity, None, _PAGE)
+        while page:
+            yield from (key.key for key, state in page if state.fields is not None)
+            page = self.states(entity, page[-1][0].key, _PAGE)
+
     def at(self, key: EntityKey, at: At) -> State | None:
         """Return the state that an entity had at a moment, or None if no event had named it by then."""
         past = self.history(key, at)

@@ -66,6 +66,7 @@ def _mirror(log: Log) -> Mirror:
         contract=contract,
         writer=log,
         read_state=lambda key: state.fields if (state := log.state(key)) else None,
+        keys_of=log.keys,
         locks=EntityLocks(),
         stage_of=lambda phase: (Stage.DUALWRITE, 3),
         clock=lambda: 1000,
