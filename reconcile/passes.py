@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from reconcile.compare import (
     Comparison,
@@ -30,7 +30,7 @@ from reconcile.compare import (
 )
 from reconcile.compare import Difference as FieldDifference
 from reconcile.errors import QueryFailed, QueryRefused
-from reconcile.evidence import Evidence, Moment, Reading, surroundings
+from reconcile.evidence import Moment, Reading, surroundings
 from reconcile.legacy import EntityKind, Legacy, Traversal
 from shadow.events import EntityKey
 
@@ -127,13 +127,29 @@ class Look:
     failure: str | None = None
 
 
+class Source(Protocol):
+    """What the passes ask of the log; `Evidence` is the real one. Its methods block."""
+
+    def moment(self) -> Moment:
+        """Return where the log stands now."""
+
+    def reading(self, entity: str, keys: Sequence[str], since: Moment) -> Reading:
+        """Return the projected states of `keys` and everything begun `since`."""
+
+    def keys(self, entity: str) -> Iterable[list[str]]:
+        """Return the keys of all entities of a kind that are there."""
+
+    def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], Mapping[EntityKey, int]]:
+        """Return which of these intents are unsettled, and which keys the others touched."""
+
+
 class Passes:
     """Compares what plans name. The log is read in threads, so the event loop stays free."""
 
     def __init__(
         self,
         legacy: Legacy,
-        evidence: Evidence,
+        evidence: Source,
         method: Method,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -144,6 +160,10 @@ class Passes:
         self._method = method
         self._sleep = sleep
         self._progress = progress
+
+    def over(self, evidence: Source) -> Passes:
+        """Return the same passes over another log; they tell nobody how far they are."""
+        return Passes(self._legacy, evidence, self._method, sleep=self._sleep)
 
     async def compare_all(self, plan: Plan) -> Tally:
         """Compare every entity of a kind that the legacy lists or the log has."""

@@ -19,6 +19,7 @@ from reconcile.pace import Limits
 from reconcile.passes import Method, Passes, Plan, Progress, Tally
 from reconcile.plans import plans
 from reconcile.report import Report, Scope
+from reconcile.self_test import Recall, probe
 from shadow.contract import Contract
 from shadow.events import EntityKey
 from shadow.ids import new_id
@@ -49,6 +50,8 @@ class Options:
     """Paths that the legacy itself reports differently from read to read, as in `session.seenAt`."""
     keyring: Keyring | None = None
     """Tells whether a sealed secret is the one that the legacy shows; without it some secrets stay uncompared."""
+    self_test: bool = True
+    """Plant known faults into a copy and see whether the detector finds them."""
     fail_on: frozenset[Kind] = DRIFT
     min_coverage: float = 1.0
 
@@ -114,10 +117,13 @@ async def compare(
     passes = Passes(legacy, evidence, method, sleep=sleep, progress=progress)
     scopes: list[Scope] = []
     findings: list[Finding] = []
+    recall = Recall()
     wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
     for plan in wanted:
         tally = await _compare(passes, plan, options)
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
+        if options.self_test and plan.kind.readable:
+            await probe(passes, evidence, plan, tally, options.seed, recall)
         scopes.append(_scope(plan, tally))
         findings += found
         if not plan.kind.readable and plan.kind.name in named:
@@ -137,6 +143,7 @@ async def compare(
         requests=legacy.requests,
         sampled=options.sample is not None,
         seed=options.seed,
+        self_test=recall.result() if options.self_test else None,
         fail_on=options.fail_on,
         min_coverage=options.min_coverage,
     )

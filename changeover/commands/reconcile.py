@@ -11,6 +11,7 @@ from changeover import options
 from changeover.settings import DATABASE
 
 if TYPE_CHECKING:
+    from reconcile.compare import Kind
     from reconcile.passes import Progress
     from shadow.events import EntityKey
 
@@ -24,6 +25,16 @@ def reconcile(
     key: Annotated[list[str] | None, typer.Option(help="Only this key, as ENTITY/KEY; may be repeated.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Compare so many keys of each kind, at random.")] = None,
     seed: Annotated[int, typer.Option(help="Which random keys.")] = 0,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="A class of findings that is drift; may be repeated. Without it: all confirmed differences."),
+    ] = None,
+    min_coverage: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this share of exact comparisons the run is inconclusive.")
+    ] = 1.0,
+    self_test: Annotated[
+        bool, typer.Option(help="Plant known faults into a copy and see whether they are found.")
+    ] = True,
     rate: options.Rate = None,
     concurrency: options.Concurrency = 4,
     token: options.LegacyToken = None,
@@ -57,6 +68,9 @@ def reconcile(
         limits=Limits(rate, concurrency),
         headers=options.bearer(token),
         keyring=options.keyring(),
+        self_test=self_test,
+        fail_on=_kinds(fail_on),
+        min_coverage=min_coverage,
     )
     rules = load(contract)
     report = asyncio.run(run(rules, database, legacy, wanted, progress=_show))
@@ -67,6 +81,17 @@ def reconcile(
     else:
         output.write_text(text)
     raise typer.Exit(report.exit_code)
+
+
+def _kinds(names: list[str] | None) -> frozenset[Kind]:
+    from changeover.errors import UserError
+    from reconcile.compare import DRIFT, Kind
+
+    try:
+        return frozenset(Kind(name.replace("-", "_")) for name in names) if names else DRIFT
+    except ValueError as error:
+        known = ", ".join(Kind)
+        raise UserError(f"--fail-on: {error}; the classes are {known}", code=3) from None
 
 
 def _entity_key(text: str) -> EntityKey:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,12 +68,16 @@ class World:
         effect = Effect.PATCH if there else Effect.CREATE
         await self.settle(intent, Outcome.APPLIED, self.draft(key, effect, fields, f"intent:{intent}"))
 
-    async def reconcile(self, options: Options | None = None, sleep: Callable[[float], object] | None = None) -> Report:
-        """Run; time passes only while somebody sleeps."""
+    async def reconcile(
+        self, options: Options | None = None, meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> Report:
+        """Run; time passes only while the run sleeps, and then `meanwhile` happens."""
         clock = [0.0]
 
         async def pause(seconds: float) -> None:
             clock[0] += seconds
+            if meanwhile is not None:
+                await meanwhile()
 
         pace = Pace(Limits(), clock=lambda: clock[0], sleep=pause)
         with Evidence.open(self.url) as evidence:
@@ -83,7 +87,7 @@ class World:
                     self.contract,
                     evidence,
                     legacy,
-                    options or Options(),
+                    options or Options(self_test=False),
                     address="http://user:pass@legacy",
                     progress=lambda _: None,
                     clock=lambda: TODAY,

@@ -117,26 +117,27 @@ async def test_other_peoples_creates_do_not_keep_a_difference_from_being_confirm
     """Somebody is always creating something; each of those calls shows in the end that it was not about this key."""
     await both.write("a", title="A", tags=[])
     both.memory.notes["a"]["title"] = "tampered"
-    open_intents = [await both.begin("note.create", None, title="N0")]
+    running = [await both.begin("note.create", None, title="N0")]
 
-    async def always_creating(procedure: str) -> None:
-        number = len(open_intents)
-        await both.settle(open_intents[-1], Outcome.APPLIED, both.draft(f"n{number}", Effect.CREATE, {"title": "N"}))
-        both.memory.put(f"n{number}", title="N")
-        open_intents.append(await both.begin("note.create", None, title="N"))
+    async def another(_: str) -> None:
+        running.append(await both.begin("note.create", None, title="N"))
 
-    both.memory.meanwhile = always_creating
+    async def finish() -> None:
+        while running:
+            key = f"n{running[-1]}"
+            both.memory.put(key, title="N")
+            await both.settle(running.pop(), Outcome.APPLIED, both.draft(key, Effect.CREATE, {"title": "N"}))
 
-    async def stop(_: object) -> None: ...
-
-    report = await both.reconcile(Options(keys=(EntityKey("note", "a"),)))
-    assert [finding.kind for finding in report.findings] in ([Kind.BYPASS_WRITE], [Kind.UNVERIFIED])
+    both.memory.meanwhile = another
+    only_a = Options(keys=(EntityKey("note", "a"),), attempts=1, self_test=False)
+    report = await both.reconcile(only_a, meanwhile=finish)
+    assert [finding.kind for finding in report.findings] == [Kind.BYPASS_WRITE]
 
 
 async def test_a_legacy_that_fails_for_one_key_leaves_that_key_unverified(both: World) -> None:
     await both.write("a", title="A", tags=[])
     both.memory.statuses = [500] * 100
-    report = await both.reconcile(Options(keys=(EntityKey("note", "a"),), attempts=2))
+    report = await both.reconcile(Options(keys=(EntityKey("note", "a"),), attempts=2, self_test=False))
     assert (report.exit_code, report.findings[0].kind) == (2, Kind.UNVERIFIED)
     assert "INTERNAL" not in report.findings[0].message
 
@@ -163,7 +164,7 @@ async def test_an_agreement_in_force_is_counted(tmp_path: Path) -> None:
 async def test_a_sample_is_chosen_by_its_seed(both: World) -> None:
     for number in range(20):
         await both.write(f"n{number:02}", number, title="T", tags=[])
-    report = await both.reconcile(Options(sample=5, seed=7))
+    report = await both.reconcile(Options(sample=5, seed=7, self_test=False))
     assert (report.planned, report.sampled, report.exit_code) == (5, True, 0)
     assert len([name for name in both.memory.requests if name == "note.get"]) == 5
 
@@ -217,3 +218,26 @@ async def test_what_a_stream_is_writing_is_no_difference_until_it_stays(tmp_path
         both.memory.meanwhile = told_late
         report = await both.reconcile()
     assert [finding.key for finding in report.findings] == ["b"]
+
+
+async def test_the_detector_finds_every_fault_planted_into_a_copy(both: World) -> None:
+    for number in range(12):
+        await both.write(f"n{number}", number, title=f"Tïtle {number}", tags=["x", number])
+        await both.write(f"n{number}", number, title=f"Other {number}")
+    before = both.log.head.position
+    report = await both.reconcile(Options())
+    assert report.self_test is not None
+    assert (report.self_test.planted, report.self_test.recall) == (9, 1.0)
+    assert (report.exit_code, both.log.head.position) == (0, before)
+
+
+async def test_a_blind_detector_is_inconclusive(tmp_path: Path) -> None:
+    """The single read shows nothing of what the list shows, and so would hide a difference for ever."""
+    contract = CONTRACT.replace("input = \"{'id': key}\" }", "input = \"{'id': key}\", item = \"{'id': key}\" }")
+    async with world(tmp_path, contract) as both:
+        await both.write("a")
+        await both.write("a")
+        blind = await both.reconcile(Options())
+    assert blind.self_test is not None
+    assert blind.self_test.missed == ("note: duplicated", "note: wrong key")
+    assert blind.exit_code == 2
