@@ -23,6 +23,7 @@ from reconcile.cursors import Edge, moved
 from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused, ReconcileError
 from reconcile.pace import Limits, Pace, pause
 from shadow import json
+from shadow.contract import ExpressionError
 from shadow.json import Json
 
 ATTEMPTS: Final = 6
@@ -63,6 +64,13 @@ class EntityKind:
     fields_of: Callable[[Any], Fields]
     listing: Listing | None
     single: Single | None
+
+    def shown_key(self, item: Any) -> str | None:
+        """Return the key that a single read's item shows, None when it shows none."""
+        try:
+            return self.key_of(item)
+        except ExpressionError:
+            return None
 
     @property
     def readable(self) -> bool:
@@ -143,7 +151,8 @@ class Legacy:
                 return None
             raise
         item = single.item(output, key)
-        return None if item is None else kind.fields_of(item)
+        # Some queries show the same thing whatever they are asked for: a setting of which there is only one.
+        return None if item is None or kind.shown_key(item) not in (None, key) else kind.fields_of(item)
 
     async def pages(self, kind: EntityKind, traversal: Traversal) -> AsyncIterator[Mapping[str, Fields]]:
         """Yield the list of a kind page by page, as fields by key; each key once, as it first appeared."""

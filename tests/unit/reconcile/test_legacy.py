@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from hypothesis import given
@@ -167,3 +169,13 @@ async def test_requests_keep_their_distance() -> None:
 )
 def test_a_cursor_moves_by_its_own_unit(cursor: Json, edge: Edge, expected: Json) -> None:
     assert moved(cursor, edge) == expected
+
+
+async def test_a_query_that_shows_another_entity_shows_none() -> None:
+    """A setting of which there is only one is shown whatever key is asked for."""
+    memory = MemoryLegacy()
+    memory.put("a", title="A")
+    single = Single("note.get", lambda _: {"id": "a"}, lambda output, _: output)
+    kind = replace(notes(), single=single)
+    assert await reader(memory).one(kind, "a") == {"title": "A"}
+    assert await reader(memory).one(kind, "b") is None
