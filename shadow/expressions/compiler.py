@@ -7,7 +7,7 @@ This is the only module that imports CEL. What had to be learnt about its bindin
   could become part of a result (see `_escaping`).
 - A text is cut at its first NUL on the way in. Such texts travel with another character in its place.
 - Everything handed in is converted, read or not; so only what is read is handed in.
-- Structures nested some thousand levels deep crash the process; they are refused before.
+- Structures nested very deep, or that contain themselves, crash the process; they are refused before.
 """
 
 from __future__ import annotations
