@@ -38,7 +38,7 @@ def reconcile(
     rate: options.Rate = None,
     concurrency: options.Concurrency = 4,
     token: options.LegacyToken = None,
-    format: Annotated[str, typer.Option(help="text · json · junit")] = "text",  # noqa: A002  the option's name
+    format: Annotated[str, typer.Option(help="text · json · junit · sarif · markdown · html")] = "text",  # noqa: A002  the option's name
     output: Annotated[Path | None, typer.Option(help="Write the report to a file.", show_default=False)] = None,
 ) -> None:
     """Compare the legacy with the log, exactly, while writes go on; changes neither.
@@ -75,7 +75,8 @@ def reconcile(
     rules = load(contract)
     report = asyncio.run(run(rules, database, legacy, wanted, progress=_show))
     width = shutil.get_terminal_size((100, 24)).columns
-    text = render(report, format, width=width, color=sys.stdout.isatty() and output is None)
+    color = sys.stdout.isatty() and output is None
+    text = render(report, format, width=width, color=color, contract=str(contract))
     if output is None:
         say(text.rstrip("\n"))
     else:

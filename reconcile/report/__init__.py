@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from reconcile.compare import DRIFT, Finding, Kind
 
-FORMATS: Final = ("text", "json", "junit")
+FORMATS: Final = ("text", "json", "junit", "sarif", "markdown", "html")
 
 
 class Verdict(StrEnum):
@@ -64,6 +64,17 @@ class SelfTest:
     def recall(self) -> float:
         """The found share of what was planted."""
         return self.found / self.planted if self.planted else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of the past, as a trend needs it. `finished` in milliseconds since the Unix epoch."""
+
+    finished: int
+    verdict: Verdict
+    exact: int
+    differing: int
+    coverage: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +150,20 @@ class Report:
         return EXIT_CODES[self.verdict]
 
 
-def render(report: Report, format: str, *, width: int = 100, color: bool = False) -> str:  # noqa: A002  the option's name
-    """Tell a report in one of `FORMATS`; `width` and `color` are for text only. Raises ValueError for another."""
-    from reconcile.report import json, junit, text
+def render(
+    report: Report,
+    format: str,  # noqa: A002  the option's name
+    *,
+    width: int = 100,
+    color: bool = False,
+    contract: str = "contract.toml",
+    trend: Sequence[Point] = (),
+) -> str:
+    """Tell a report in one of `FORMATS`; raises ValueError for another.
+
+    `width` and `color` are for text, `contract` (its file's name) for SARIF, `trend` (runs, oldest first) for HTML.
+    """
+    from reconcile.report import html, json, junit, markdown, sarif, text
 
     match format:
         case "text":
@@ -150,4 +172,10 @@ def render(report: Report, format: str, *, width: int = 100, color: bool = False
             return json.render(report)
         case "junit":
             return junit.render(report)
+        case "sarif":
+            return sarif.render(report, contract=contract)
+        case "markdown":
+            return markdown.render(report)
+        case "html":
+            return html.render(report, trend)
     raise ValueError(f"no such report format: {format!r} (there are {', '.join(FORMATS)})")
