@@ -1,0 +1,149 @@
+"""The servers that are measured and those that stand behind them; each pinned to a processor of its own kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.load import pinned
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTRACT = ROOT / "examples" / "contract.toml"
+
+NGINX = """
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log crit;
+{modules}
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f;
+    uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+    {body}
+}}
+"""
+
+FAST_LEGACY = """
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location /trpc/session.getById {{
+            default_type application/json;
+            return 200 '{{"result":{{"data":{{"id":"session-1","title":"The title","provider":"openai","model":"gpt-5"}}}}}}';
+        }}
+        location / {{ default_type application/json; return 200 '{{"result":{{}}}}'; }}
+    }}
+"""
+
+PROXY = """
+    upstream legacy {{ server 127.0.0.1:{legacy}; keepalive 256; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ proxy_pass http://legacy; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+"""
+
+MIRROR = """
+    upstream legacy {{ server 127.0.0.1:{legacy}; keepalive 256; keepalive_requests 100000000; }}
+    upstream sink {{ server 127.0.0.1:{sink}; keepalive 256; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            mirror /mirror; mirror_request_body on;
+            proxy_pass http://legacy; proxy_http_version 1.1; proxy_set_header Connection "";
+        }}
+        location = /mirror {{
+            internal;
+            proxy_pass http://sink$request_uri; proxy_http_version 1.1; proxy_set_header Connection "";
+        }}
+    }}
+"""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on just now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+@asynccontextmanager
+async def nginx(body: str, folder: Path, *, cpu: Sequence[int], modules: str = "", **values: object) -> AsyncIterator[int]:
+    """Run an nginx with one worker; yields its port."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    text = NGINX.format(dir=folder, modules=modules, body=body.format(port=port, **values))
+    file = folder / "nginx.conf"
+    file.write_text(text)
+    command = [*pinned(cpu), "nginx", "-p", str(folder), "-c", str(file), "-g", "daemon off;"]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        await _listening(port)
+        yield port
+    finally:
+        await _stopped(process)
+
+
+@asynccontextmanager
+async def changeover(legacy: int, folder: Path, *, cpu: Sequence[int], stage: str = "dualwrite") -> AsyncIterator[int]:
+    """Run a proxy with the full example contract and a log of its own; yields its port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*pinned(cpu), sys.executable, "-m", "changeover", "serve", "--legacy", f"http://127.0.0.1:{legacy}"]
+    command += ["--contract", str(CONTRACT), "--database", f"sqlite:///{folder / 'log.db'}", "--port", "0"]
+    command += ["--admin-port", "0", "--initial-stage", stage]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        ready = json.loads(await process.stdout.readline())
+        yield int(ready["url"].rpartition(":")[2])
+    finally:
+        await _stopped(process)
+
+
+@asynccontextmanager
+async def example_legacy(folder: Path, *, cpu: Sequence[int]) -> AsyncIterator[int]:
+    """Run the real example server; yields its port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*pinned(cpu), "node", str(ROOT / "examples/legacy/src/main.js"), "--data", str(folder)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, env=os.environ | {"NODE_ENV": "production"})
+    try:
+        assert process.stdout is not None
+        yield int(json.loads(await process.stdout.readline())["port"])
+    finally:
+        await _stopped(process)
+
+
+def nginx_available() -> bool:
+    """Tell whether nginx is installed."""
+    return shutil.which("nginx") is not None
+
+
+async def _listening(port: int) -> None:
+    for _ in range(500):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
+    raise RuntimeError(f"nothing listens on {port}")
+
+
+async def _stopped(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 20)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
