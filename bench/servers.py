@@ -77,7 +77,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def nginx(body: str, folder: Path, *, cpu: Sequence[int], modules: str = "", **values: object) -> AsyncIterator[int]:
+async def nginx(
+    body: str, folder: Path, *, cpu: Sequence[int], modules: str = "", **values: object
+) -> AsyncIterator[int]:
     """Run an nginx with one worker; yields its port."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)

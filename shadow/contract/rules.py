@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from shadow.contract.entities import Entity, evaluate
@@ -79,6 +79,13 @@ class EventRule:
     when: Expression | None
     each: Expression | None
     durable: bool = True
+    reads_state: bool = field(init=False)
+    """Whether any of its expressions needs the state before; reading it is most of a decision's cost."""
+
+    def __post_init__(self) -> None:
+        expressions = (self.channel, self.data, self.change, self.when)
+        needed = any("state" in each.variables for each in expressions if each is not None)
+        object.__setattr__(self, "reads_state", needed)
 
     def asked_first(self) -> bool:
         """Tell whether the condition comes before the key."""
@@ -139,7 +146,7 @@ class Occasion:
             key = rule.key_from(values)
             if key is not None:
                 values["key"] = key.key
-                values["state"] = self.read_state(key)
+                values["state"] = self.read_state(key) if rule.reads_state else None
             if first or rule.holds(values):
                 yield self._draft(rule, key, values)
 
