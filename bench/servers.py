@@ -38,7 +38,7 @@ FAST_LEGACY = """
         listen 127.0.0.1:{port} backlog=4096;
         location /trpc/session.getById {{
             default_type application/json;
-            return 200 '{{"result":{{"data":{{"id":"session-1","title":"The title","provider":"openai","model":"gpt-5"}}}}}}';
+            return 200 '{{"result":{{"data":{{"id":"session-1","title":"The title","model":"gpt-5"}}}}}}';
         }}
         location / {{ default_type application/json; return 200 '{{"result":{{}}}}'; }}
     }}
