@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from shadow.contract.shapes import Shape
 
@@ -56,12 +56,15 @@ max_request = "30s"               # CHECK: after this a lost request can no long
 """
 
 
+CallKind: TypeAlias = Literal["query", "mutation", "subscription"]
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What was seen of one procedure. `kind` is what the method and the wire told."""
 
     procedure: str
-    kind: Literal["query", "mutation", "subscription"]
+    kind: CallKind
     input: Shape = field(default_factory=Shape)
     output: Shape = field(default_factory=Shape)
 
@@ -150,9 +153,15 @@ class _Guess:
         said = [word for word in (_one(word) for word in rest) if word not in {self.entity, "config"}]
         self.event = "-".join([self.entity.replace("_", "-"), *said, past])
         self.created = self.effect == "create"
-        self.from_output = self.created and _key_field(observed.output, self.entity) is not None
+        self.output_key = self._output_key()
         self.data_fields = [name for name in observed.input.fields if _usable(name) and name != self.key_field]
         self.fields = [name for name in self.data_fields if name != "success"]
+
+    def _output_key(self) -> str | None:
+        """The server makes the key of what it creates; an answer that was never seen is taken to hold an `id`."""
+        if not self.created:
+            return None
+        return _key_field(self.observed.output, self.entity) if self.observed.output.seen else "id"
 
     def _entity(self, router: str, rest: list[str]) -> str:
         """A router called `config` holds other things; `removeProvider` and a `providerId` tell which."""
@@ -171,7 +180,7 @@ class _Guess:
         lines += [f'entity = "{self.entity}"', f'key = "{self._key()}"' + ("" if self._sure() else "   # CHECK")]
         lines += [f'effect = "{self.effect}"', f'event = "{self.event}"', f"channel = \"'{self.entity}:' + key\""]
         lines.append(f'data = "{self._data()}"')
-        if self.from_output:
+        if self.output_key is not None:
             lines.append('set = "output"')
         secret = list(_secrets(observed.input)) + list(_secrets(observed.output))
         if secret:
@@ -182,11 +191,11 @@ class _Guess:
         return "" if self.known else "   # CHECK: its name does not say what it does"
 
     def _sure(self) -> bool:
-        return self.from_output or self.key_field is not None
+        return self.key_field is not None if self.output_key is None else bool(self.observed.output.seen)
 
     def _key(self) -> str:
-        if self.from_output:
-            return f"output.{_key_field(self.observed.output, self.entity)}"
+        if self.output_key is not None:
+            return f"output.{self.output_key}"
         return f"string(input.{self.key_field})" if self._numeric_key() else self._plain_key()
 
     def _plain_key(self) -> str:
