@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from tests.support.node_client import Call, Client, Exchange, NodeClient, Run
+from proxy.trpc.transformers import Transformer
+from shadow import json
+from tests.support.node_client import Call, Client, NodeClient, Run
 from tests.support.raw_http import HeaderPairs, RawAnswer, RawRequest, exchange
 
 HOP_BY_HOP = frozenset(
@@ -37,9 +39,9 @@ def comparable_answer(answer: RawAnswer) -> RawAnswer:
 
 
 def comparable_run(run: Run, base: str) -> tuple[object, ...]:
-    """What the stock client saw, without the address that it was seen at."""
-    exchanges = tuple(
-        (one.method, one.url.removeprefix(base), one.status, end_to_end(one.headers)) for one in _in_order(run.http)
+    """What the stock client saw, without the address that it was seen at; requests of one tick go out in any order."""
+    exchanges = sorted(
+        (one.method, one.url.removeprefix(base), one.status, end_to_end(one.headers)) for one in run.http
     )
     return tuple(result.raw for result in run.results), exchanges
 
@@ -63,11 +65,22 @@ async def same_bytes(ways: Ways, request: RawRequest) -> RawAnswer:
     return direct
 
 
+async def same_bytes_or_refused(ways: Ways, request: RawRequest, transformer: Transformer) -> bool:
+    """Send a request that a proxy may refuse to understand; tells whether it did.
+
+    If it did, it said so in the error shape of the API; if not, the answers are the same bytes.
+    """
+    direct = await exchange(ways.direct, request)
+    proxied = await exchange(ways.proxied, request)
+    if comparable_answer(proxied) == comparable_answer(direct):
+        return False
+    envelope = json.decode(proxied.body)
+    error = transformer.plain(envelope["error"])
+    assert isinstance(error, dict)
+    assert (proxied.status, error["code"], error["data"]["code"]) == (400, -32600, "BAD_REQUEST"), proxied
+    return True
+
+
 def base_path(url: str) -> bytes:
     """The path of the API's address, without a slash at its end."""
     return urlsplit(url).path.rstrip("/").encode()
-
-
-def _in_order(exchanges: tuple[Exchange, ...]) -> list[Exchange]:
-    """Calls of one tick go out in any order."""
-    return sorted(exchanges, key=lambda one: (one.method, urlsplit(one.url).path, urlsplit(one.url).query, one.status))

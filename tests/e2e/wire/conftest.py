@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests.e2e.wire.contract import wire_contract
+from tests.support.node import stop
+from tests.support.proxy import ProxyProcess, start_proxy
 from tests.support.ways import Ways
 from tests.support.wire_servers import MATRIX, Wire, WireServer, running_wire_matrix
 
@@ -24,9 +27,37 @@ def _server(request: pytest.FixtureRequest, wire_servers: Mapping[Wire, WireServ
     return wire_servers[wire]
 
 
+@pytest.fixture(scope="session", name="proxies")
+def _proxies(
+    wire_servers: Mapping[Wire, WireServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Wire], ProxyProcess]]:
+    """Starts the proxy in front of a server when it is first asked for; it stays until the end of the run."""
+    running: dict[Wire, ProxyProcess] = {}
+
+    def in_front_of(wire: Wire) -> ProxyProcess:
+        if wire not in running:
+            data = tmp_path_factory.mktemp(f"proxy-{wire}")
+            contract = data / "contract.toml"
+            contract.write_text(wire_contract(wire.transformer))
+            running[wire] = start_proxy(f"http://127.0.0.1:{wire_servers[wire].port}", data, contract=contract)
+        return running[wire]
+
+    yield in_front_of
+    for proxy in running.values():
+        proxy.process.terminate()
+    for proxy in running.values():
+        stop(proxy.process)
+
+
 @pytest.fixture(name="ways")
-def _ways(server: WireServer) -> Ways:
-    """The server itself, and the server behind a proxy."""
+def _ways(server: WireServer, proxies: Callable[[Wire], ProxyProcess]) -> Ways:
+    """The server itself, and the server behind a proxy that mirrors what its mutations do."""
+    return Ways(direct=server.url, proxied=f"{proxies(server.wire).url}/trpc")
+
+
+@pytest.fixture(name="unproxied")
+def _unproxied(server: WireServer) -> Ways:
+    """Twice the server itself: for what the proxy does not carry yet. To carry it, take `ways` instead."""
     return Ways(direct=server.url, proxied=server.url)
 
 

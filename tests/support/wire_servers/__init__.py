@@ -49,6 +49,8 @@ ADAPTERS: tuple[tuple[Version, Adapter], ...] = (
 )
 TRANSFORMERS: tuple[Transformer, ...] = ("none", "superjson", "devalue")
 MATRIX = tuple(Wire(version, adapter, transformer) for version, adapter in ADAPTERS for transformer in TRANSFORMERS)
+ONE_OF_EACH = tuple(wire for wire in MATRIX if wire.transformer == "none" or wire.adapter == "fetch")
+"""Every adapter and every transformer, but not every pair of them."""
 
 
 @contextmanager
