@@ -83,6 +83,8 @@ class SQLite:
     begin = "BEGIN IMMEDIATE"
     mark = "?"
     most_rows = 128
+    patience = 5.0
+    """Seconds to wait for whoever else has the file locked."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -149,7 +151,7 @@ class SQLite:
             url,
             isolation_level="AUTOCOMMIT",
             poolclass=pool.NullPool if writes else pool.QueuePool,
-            connect_args={"timeout": 5, "check_same_thread": False, "cached_statements": 1024},
+            connect_args={"timeout": self.patience, "check_same_thread": False, "cached_statements": 1024},
         )
 
         @event.listens_for(engine, "connect")
@@ -256,6 +258,7 @@ class PostgreSQL:
                 self._url,
                 isolation_level="AUTOCOMMIT",
                 poolclass=poolclass,
+                pool_pre_ping=poolclass is not pool.NullPool,
                 connect_args={
                     "connect_timeout": 5,
                     "application_name": f"changeover, process {os.getpid()} on {socket.gethostname()}"[:63],

@@ -119,7 +119,7 @@ class Writer:
 
     def _commit(self, commands: Sequence[Command]) -> Report:
         try:
-            return self._transact(commands)
+            return self._patiently(commands)
         except LogUnavailable as error:
             return self._refused([_again(error) for _ in commands])
         except Exception:  # noqa: BLE001 - one command is not as it should be: give each its own transaction
@@ -132,7 +132,7 @@ class Writer:
 
     def _commit_alone(self, command: Command) -> Report:
         try:
-            return self._transact([command], again=True)
+            return self._patiently([command], again=True)
         except sa.exc.IntegrityError as error:
             if isinstance(command, Begin):
                 return self._refused([KeyReused("an idempotency key is used again while its first answer is kept")])
@@ -141,6 +141,15 @@ class Writer:
             return self._refused([DraftRefused(f"the database refused this: {_reason(error)}")])
         except Exception as error:  # noqa: BLE001 - whatever it is, its caller is waiting
             return self._refused([error])
+
+    def _patiently(self, commands: Sequence[Command], *, again: bool = False) -> Report:
+        """Do it once more if all that was lost is the connection: nothing was committed then."""
+        try:
+            return self._transact(commands, again=again)
+        except LogUnavailable as error:
+            if error.trouble is not Trouble.GONE or error.unknown:
+                raise
+        return self._transact(commands, again=again)
 
     def _refused(self, errors: Sequence[BaseException]) -> Report:
         return Report(errors, self._take_missed(), self.head.position)
