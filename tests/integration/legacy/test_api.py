@@ -164,3 +164,29 @@ async def test_pages_go_on_strictly_below_the_last_update(legacy: Legacy, node_c
     assert first["nextCursor"] == first["sessions"][-1]["updated"]
     assert all(session["updated"] < first["nextCursor"] for session in rest["sessions"])
     assert rest["nextCursor"] is None
+
+
+async def test_without_its_queue_the_writes_of_a_batch_lock_each_other_out(
+    tmp_path: Path, node_client: NodeClient
+) -> None:
+    """What was refused was not applied, and the answer shows the query with its parameters."""
+    async with running_legacy(tmp_path, "--no-write-queue") as legacy:
+        changes = [
+            mutation("session.updateTitle", {"sessionId": f"s{n}", "title": "t"}, together=True) for n in range(10)
+        ]
+        run = await node_client.run(Client(legacy.url), *changes)
+        done = [result for result in run.results if result.error is None]
+        assert 0 < len(done) < 10
+        assert len(legacy.audit()) == len(done)
+
+
+async def test_ids_from_the_clock_collide(tmp_path: Path, node_client: NodeClient) -> None:
+    async with running_legacy(tmp_path, "--clock-ids") as legacy:
+        new = {"provider": "openai", "model": "gpt-5"}
+        run = await node_client.run(
+            Client(legacy.url), *(mutation("session.create", new, together=True) for _ in range(20))
+        )
+        failed = [result.error for result in run.results if result.error is not None]
+        assert failed
+        assert all(error.code == "INTERNAL_SERVER_ERROR" and "Failed query" in error.message for error in failed)
+        assert len(legacy.audit()) == 20 - len(failed)
