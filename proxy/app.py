@@ -67,6 +67,7 @@ class Proxy:
             scope["raw_path"],
             scope["query_string"],
             base_path=self.contract.legacy.base_path,
+            separator=self.contract.legacy.separator,
             procedures=self.contract.mutations,
         )
         match target:

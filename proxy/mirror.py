@@ -160,6 +160,8 @@ class Attempt:
                 return Settlement(intent, Outcome.REJECTED if proven else Outcome.IN_DOUBT, now, detail=code)
             case Unknown(reason=reason):
                 return Settlement(intent, Outcome.IN_DOUBT, now, detail=reason)
+            case Success(interrupted=True):
+                return Settlement(intent, Outcome.IN_DOUBT, now, detail="interrupted")
             case Success(data=data):
                 output = None if data is UNDEFINED else data
                 return judge(

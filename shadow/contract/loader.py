@@ -44,6 +44,9 @@ _TOML_END = re.compile(r"(.*) \(at end of document\)", re.DOTALL)
 _PYTHON = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 _PATH = re.compile(r"(?:\*|[^.\s*]+)(?:\.(?:\*|[^.\s*]+))*")
 
+SEPARATORS = frozenset({".", "~", "_", "-"})
+"""What tRPC's `pathSeparator` may be."""
+
 _EVENT_KEYS = frozenset({"entity", "key", "effect", "event", "channel", "data", "set", "when", "each", "durable"})
 
 CODES = (
@@ -153,8 +156,12 @@ class _Loader:
             section.problem("base_path", "a path begins with a slash", f'write base_path = "/{base_path}"')
         transformer = section.choice("transformer", Transformer.NONE)
         max_request = section.duration("max_request", "30s")
+        separator = section.text("separator", ".")
+        if separator not in SEPARATORS:
+            section.problem("separator", f"{separator!r} separates nothing in tRPC", 'write ".", "~", "_" or "-"')
+        probe = section.flag("probe", default=True)
         section.finish()
-        return Legacy(base_path, transformer, max_request)
+        return Legacy(base_path, transformer, max_request, separator, probe)
 
     def _overlay(self, section: Section) -> Overlay:
         overlay = Overlay(section.text("namespace", "events"), section.choice("answered_by", Answerer.PROXY))

@@ -54,6 +54,10 @@ class Legacy:
     base_path: str
     transformer: Transformer
     max_request: float
+    separator: str = "."
+    """What stands between the parts of a procedure's name in a URL; everywhere else it is a dot."""
+    probe: bool = True
+    """Whether a PUT, which runs nothing, may ask what kind a procedure without a rule is."""
 
 
 @dataclass(frozen=True, slots=True)

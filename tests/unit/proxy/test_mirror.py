@@ -114,6 +114,7 @@ async def test_a_result_becomes_an_event_and_state_in_one_transaction(mirror: Mi
         (Failure("BAD_REQUEST", 400, proven=True), Outcome.REJECTED),
         (Failure("INTERNAL_SERVER_ERROR", 500, proven=False), Outcome.IN_DOUBT),
         (Unknown("truncated"), Outcome.IN_DOUBT),
+        (Success({"success": True}, interrupted=True), Outcome.IN_DOUBT),
         (Success({"unexpected": True}), Outcome.IN_DOUBT),
     ],
 )

@@ -107,6 +107,7 @@ def test_what_is_left_out_has_a_default() -> None:
         Transformer.NONE,
         30.0,
     )
+    assert (contract.legacy.separator, contract.legacy.probe) == (".", True)
     assert contract.overlay.namespace == "events"
     phase = contract.phases["sessions"]
     assert (phase.ordering, phase.on_log_failure) == (Ordering.STRICT, OnLogFailure.FAIL_CLOSED)
