@@ -340,3 +340,31 @@ def test_a_result_is_json_or_an_error(value: Any) -> None:
 
     assert type(result) in {type(None), bool, int, float, str, list, dict}
     assert not isinstance(result, float) or math.isfinite(result)
+
+
+anything = st.recursive(
+    paths | optional_paths | st.sampled_from(["1", "'a'", "[1]", "optional.none()", "{}", "null"]),
+    lambda inner: st.one_of(
+        *(st.builds(form.format, inner) for form in (
+            "dyn({})", "[{}]", "[?{}]", "{{'a': {}}}", "{{?'a': {}}}", "({}).value()", "({}).hasValue()",
+            "[{}].first()", "[{}].map(x, x)", "optional.of({})", "({}).a", "({}).?a", "has(({}).a)", "[[{}]].flatten()",
+            "type({})", "string({})", "[{}].sort()", "optional.unwrap([{}])", "[{}].filter(x, true)",
+        )),
+        *(st.builds(form.format, inner, inner) for form in (
+            "({}).orValue({})", "({}).or({})", "({}).optMap(x, {})", "({}).optFlatMap(x, {})", "[{}].map(x, {})",
+            "({}) == ({})", "(true ? {} : {})", "[{}] + [{}]", "[{}].exists(x, x == {})", "({}) in [{}]",
+        )),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(source=anything, input=values)
+def test_no_expression_that_loads_can_crash_the_process(source: str, input: Json) -> None:  # noqa: A002
+    """There is no catching a crash: this test fails by taking the whole run down."""
+    try:
+        result = compiled(source).ask({"input": input, "state": input})
+    except (CompileError, EvaluationError):
+        return
+
+    assert type(result) in {type(None), bool, int, float, str, list, dict}
