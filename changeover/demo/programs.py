@@ -77,7 +77,12 @@ async def finished(*command: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "changeover", *command, stdin=DEVNULL, stdout=PIPE, cwd=ROOT
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
     return process.returncode or 0, output.decode()
 
 
