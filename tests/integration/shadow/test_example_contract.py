@@ -124,13 +124,14 @@ async def test_what_sessions_add_up_to_is_what_the_legacy_shows(mirror: Mirror) 
     first = await mirror.mutate("session.create", NEW)
     second = await mirror.mutate("session.create", {**NEW, "agentId": "planner", "enabledRuleIds": ["concise"]})
     await mirror.check()
-    for procedure, changes in [
+    changes: list[tuple[str, dict[str, Json]]] = [
         ("session.updateTitle", {"title": "Tea"}),
         ("session.updateModel", {"model": "m2"}),
         ("session.updateProvider", {"provider": "openai", "model": "m3"}),
         ("session.updateRules", {"enabledRuleIds": ["concise", "explain"]}),
-    ]:
-        await mirror.mutate(procedure, {"sessionId": first["id"], **changes})
+    ]
+    for procedure, change in changes:
+        await mirror.mutate(procedure, {"sessionId": first["id"], **change})
         await mirror.check()
     await mirror.mutate("session.updateTitle", {"sessionId": first["id"], "title": ""})
     await mirror.mutate("session.delete", {"sessionId": second["id"]})
