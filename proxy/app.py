@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -13,8 +14,10 @@ from proxy.framing import Refused as BadFraming
 from proxy.metrics import Metrics
 from proxy.mirror import Asked, Call, Mirror
 from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
+from proxy.roads.stream import mirror_stream
 from proxy.subscriptions import Subscriptions
 from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
+from proxy.trpc.streams import stream_kind
 from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
@@ -112,12 +115,13 @@ class Proxy:
         for index, (path, rule, given) in enumerate(zip(target.paths, rules, inputs, strict=True)):
             if not mirrored[index]:
                 continue
-            if isinstance(given, Malformed):
-                await send_whole(send, *self.refuse(scope, 400, f"the input of {path} cannot be read: {given.reason}"))
-                return
-            calls.append(Call(index, path, None if given is UNDEFINED else given, rule))
+            # A malformed input goes on: v11 may run the call all the same, and its outcome counts.
+            readable = given is not UNDEFINED and not isinstance(given, Malformed)
+            calls.append(Call(index, path, given if readable else None, rule))
+        kind = stream_kind(scope["headers"]) if target.batch else None
+        road = mirror_json if kind is None else partial(mirror_stream, kind=kind)
         try:
-            await mirror_json(
+            await road(
                 scope,
                 send,
                 calls=calls,
