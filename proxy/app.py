@@ -12,7 +12,7 @@ from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, Mirror
+from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
 from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
 from proxy.roads.stream import mirror_stream
 from proxy.subscriptions import Subscriptions
@@ -136,6 +136,13 @@ class Proxy:
             )
         except BadFraming as error:
             await send_whole(send, *self.refuse(scope, error.status, str(error)))
+        except EntityBusy as error:
+            self.metrics.not_mirrored("entity_busy")
+            await send_whole(send, *self.refuse(scope, 503, str(error)))
+        except NotRecorded as error:
+            logger.error("outcome_not_recorded", reason=str(error))
+            sentence = "the call was forwarded, but the event log cannot be written; it will be told as soon as it can"
+            await send_whole(send, *self.refuse(scope, 504, sentence))
         except LogUnavailable as error:
             logger.error("log_unavailable", reason=str(error))
             self.metrics.not_mirrored("log_unavailable")

@@ -61,4 +61,4 @@ class Creation:
         """Say that what it made, if anything, is in the log; may be repeated."""
         if not self._over:
             self._over = True
-            self._creations._end(self)  # noqa: SLF001 - the two are one thing
+            self._creations._end(self)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
@@ -43,6 +43,7 @@ from shadow.contract import Contract, Entity, ExpressionError, Rule
 from shadow.contract.rules import BEFORE, EventRule, KeysOf
 from shadow.errors import LogUnavailable
 from shadow.events import Draft, Effect, EntityKey
+from shadow.faults import Point, reach
 from shadow.journal import UNSETTLED, Intent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
@@ -95,7 +96,7 @@ class _Doubt:
     left: Left
     quarantined: str | None = None
     released: bool = False
-    wanted: list[Create] = field(default_factory=list)
+    wanted: list[Create] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,10 @@ class Doubts:
             await self._log.settle([Settlement(intent.id, Outcome.IN_DOUBT, self._clock(), detail=left.reason)])
         if may_still_run(left.reason) and (ms := intent.deadline - self._clock()) > 0:
             await asyncio.sleep(ms / 1000)
+        reach(Point.DOUBT_RIPE)
         async with self._looking:
             settlement = await self._settle(doubt, intent)
+        reach(Point.DOUBT_SETTLED)
         logger.info(
             "doubt_resolved",
             intent=intent.id,
@@ -265,7 +268,10 @@ class Doubts:
             raise CannotTell("unreadable")
         if before != {key: self._position(key) for key in keys}:
             raise _MovedOn
-        births = [self._attributed(doubt, want, strangers[want.entity.name]) for want in doubt.wanted]
+        if made:
+            await self._learn_of_others()
+        reach(Point.DOUBT_SEEN)
+        births = [self._attributed(doubt, want, strangers[want.entity.name]) for want in doubt.wanted or ()]
         async with self._locked([EntityKey(want.entity.name, it.key) for want, found, _ in births for it in found]):
             settlement = self._settlement(case, looks, births)
             await self._log.settle([settlement])
@@ -313,7 +319,7 @@ class Doubts:
 
     def _corrections(self, case: _Case, looks: Sequence[Look], births: Sequence[_Birth]) -> Iterator[Draft]:
         found = [
-            Look(want.entity, EntityKey(want.entity.name, one.key), None, None, one.fields, frozenset(want.entity.fields))
+            Look(want.entity, EntityKey(want.entity.name, one.key), None, None, one.fields, frozenset(one.fields))
             for want, strangers, _ in births
             for one in strangers
         ]
@@ -333,7 +339,8 @@ class Doubts:
         values = {"input": case.input, "now": self._clock(), "key": look.key.key, "state": look.before}
         values["output"] = {**(look.found or {}), "id": look.key.key}
         for event in case.rule.events:
-            if event.entity is None or event.entity.name != look.key.entity or not event.channel.variables <= values.keys():
+            ours = event.entity is not None and event.entity.name == look.key.entity
+            if not ours or not event.channel.variables <= values.keys():
                 continue
             with suppress(ExpressionError):
                 channel = event.value(event.channel, values, "channel")
@@ -382,6 +389,17 @@ class Doubts:
             if self._log.state(EntityKey(entity.name, one.key)) is None:
                 yield one
 
+    async def _learn_of_others(self) -> None:
+        """Find out what the other creates in doubt would have made: what we found may be theirs."""
+        for other in list(self._open.values()):
+            if other.wanted is not None or other.left.creation is None:
+                continue
+            intent = await asyncio.to_thread(self._log.intent, other.left.intent)
+            rule = self._contract.mutations.get(other.left.procedure)
+            if intent is not None and rule is not None:
+                given = self._opened(intent)
+                other.wanted = [create_of(event, given, intent) for event in unnamed(rule, given, intent.received)]
+
     def _attributed(self, doubt: _Doubt, want: Create, strangers: Sequence[Candidate]) -> _Birth:
         """Attribute the strangers to all creates in doubt; return this one's, or what nobody can be attributed to."""
         kind = want.entity.name
@@ -389,7 +407,7 @@ class Doubts:
             wanted
             for number, other in sorted(self._open.items())
             if other is not doubt
-            for wanted in other.wanted
+            for wanted in other.wanted or ()
             if wanted.entity.name == kind
         ]
         pairs = pair([want, *others], strangers)

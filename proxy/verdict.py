@@ -58,7 +58,7 @@ class Look:
     entity: Entity
     key: EntityKey
     before: Fields | None
-    predicted: Fields | None | Unpredictable
+    predicted: Fields | Unpredictable | None
     found: Fields | None
     shown: frozenset[str]
     known: bool = True
@@ -87,9 +87,7 @@ def differs(look: Look) -> bool:
     """Tell whether the legacy shows the entity otherwise than the log has it."""
     if look.before is None or look.found is None:
         return look.before is not look.found
-    return not all(
-        alike(look.entity, field, look.before.get(field), look.found.get(field)) for field in look.shown
-    )
+    return not all(alike(look.entity, field, look.before.get(field), look.found.get(field)) for field in look.shown)
 
 
 def alike(entity: Entity, field: str, ours: Json, shown: Json) -> bool:
