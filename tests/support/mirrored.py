@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.app import Proxy
+from proxy.creations import Creations
 from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.metrics import Metrics
@@ -148,6 +149,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
         read_state=lambda key: state.fields if (state := log.state(key)) else None,
         keys_of=log.keys,
         locks=EntityLocks(),
+        creations=Creations(),
         stage_of=lambda phase: (Stage.DUALWRITE, 1),
         clock=lambda: 1000,
         new_id=lambda: f"event-{next(numbers)}",
