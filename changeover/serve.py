@@ -21,27 +21,24 @@ from changeover.output import emit_json
 from changeover.settings import Settings
 from proxy.admin import admin_app
 from proxy.app import Proxy
-from proxy.creations import Creations
-from proxy.doubt import Doubts
 from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.framing import RequestHead
+from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror
-from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
 from proxy.server import Server, bind
-from proxy.subscriptions import Subscriptions
+from proxy.subscriptions.routes import subscriptions
 from proxy.trpc.transformers import TRANSFORMERS
-from proxy.upstream import Limits, Upstream, UpstreamError
+from proxy.upstream import Upstream, UpstreamError
 from shadow.contract import Contract, load
-from shadow.events import Draft, EntityKey, Event
+from shadow.events import Draft, EntityKey
 from shadow.ids import new_id
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
 from shadow.stages import Stage, StageStore, Standing, TransitionRefused
-from shadow.tail import ReadLog, Tail
 
 logger = structlog.get_logger(__name__)
 
@@ -209,7 +206,7 @@ async def _serve(settings: Settings) -> None:
     listener = bind(settings.host, settings.port)
     admin_listener = bind(settings.admin_host, settings.admin_port)
     log = Log.open(settings.database)
-    upstream = Upstream(settings.legacy, limits=Limits(response_timeout=settings.response_timeout))
+    upstream = Upstream(settings.legacy)
     try:
         async with _listening(settings, contract, initial, log, upstream, listener, admin_listener):
             await stopping.wait()
@@ -232,45 +229,34 @@ async def _listening(
     metrics = Metrics()
     fence = Fence()
     stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
-    tail = Tail(_reading(log), log.head.position)
-    log.on_commit(tail.committed)
     transformer = TRANSFORMERS[contract.legacy.transformer]
-    locks, creations = EntityLocks(), Creations()
-    doubts = Doubts(
-        contract=contract,
-        log=log,
-        reader=LegacyReader(
-            upstream,
-            base_path=contract.legacy.base_path,
-            transformer=transformer,
-            token=settings.legacy_token,
-        ),
-        locks=locks,
-        creations=creations,
-        keys_of=log.keys,
-        clock=clock,
-        new_id=lambda: new_id(clock()),
-    )
-    metrics.watch_doubts(lambda: doubts.standing, clock)
     mirror = Mirror(
         contract=contract,
         writer=log,
         read_state=lambda key: state.fields if (state := log.state(key)) else None,
         keys_of=log.keys,
-        locks=locks,
+        locks=EntityLocks(),
         stage_of=stages.stage_of,
         clock=clock,
         new_id=lambda: new_id(clock()),
         metrics=metrics,
-        creations=creations,
-        leave=doubts.leave,
+    )
+    channels = subscriptions(
+        log,
+        contract,
+        upstream,
+        metrics,
+        refuse=Refusals(transformer),
+        token=settings.subscriber_token,
+        clock=clock,
+        new_id=lambda: new_id(clock()),
     )
     proxy = Proxy(
         contract=contract,
         mirror=mirror,
         fence=fence,
         upstream=upstream,
-        subscriptions=Subscriptions(tail, log.head.epoch, metrics),
+        subscriptions=channels,
         metrics=metrics,
         transformer=transformer,
         forwarding=Forwarding(),
@@ -281,30 +267,24 @@ async def _listening(
     )
     running = Running(settings, contract, log, stages, fence, upstream, metrics)
     data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
-    if recovered := await doubts.recover():
-        logger.warning("doubts_taken_over", count=recovered)
     await data.start()
     await admin.start()
+    channels.feed.start()
+    lifecycle = Lifecycle(log, upstream.address, clock=clock, new_id=lambda: new_id(clock()))
     try:
         if not await reachable(upstream):
             logger.warning("legacy_unreachable", legacy=settings.legacy, meaning="calls get 502 until it answers")
-        emit_json(
-            {
-                "ready": True,
-                "url": f"http://{settings.host}:{data.port}",
-                "admin": f"http://{settings.admin_host}:{admin.port}",
-                "pid": os.getpid(),
-            }
-        )
-        yield
+        async with lifecycle.told({"contract": contract.hash}):
+            emit_json(
+                {
+                    "ready": True,
+                    "url": f"http://{settings.host}:{data.port}",
+                    "admin": f"http://{settings.admin_host}:{admin.port}",
+                    "pid": os.getpid(),
+                }
+            )
+            yield
     finally:
+        await channels.feed.close()
         await data.stop(settings.drain)
         await admin.stop(1)
-        await doubts.close()
-
-
-def _reading(log: Log) -> ReadLog:
-    async def read(patterns: Sequence[str], after: int, limit: int) -> list[Event]:
-        return await asyncio.to_thread(log.read, patterns, after, limit)
-
-    return read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -12,12 +11,10 @@ from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
+from proxy.mirror import Asked, Call, Mirror
 from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
-from proxy.roads.stream import mirror_stream
 from proxy.subscriptions import Subscriptions
 from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
-from proxy.trpc.streams import stream_kind
 from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
@@ -51,10 +48,12 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "websocket" and scope["path"].startswith(RESERVED):
+            await self.subscriptions.reserved_socket(scope, receive, send)
         if scope["type"] != "http":
             return
         if scope["path"].startswith(RESERVED):
-            await self._reserved(scope, receive, send)
+            await self.subscriptions.reserved(scope, receive, send)
         elif scope["method"] == "POST":
             await self._post(scope, receive, send)
         else:
@@ -115,13 +114,12 @@ class Proxy:
         for index, (path, rule, given) in enumerate(zip(target.paths, rules, inputs, strict=True)):
             if not mirrored[index]:
                 continue
-            # A malformed input goes on: v11 may run the call all the same, and its outcome counts.
-            readable = given is not UNDEFINED and not isinstance(given, Malformed)
-            calls.append(Call(index, path, given if readable else None, rule))
-        kind = stream_kind(scope["headers"]) if target.batch else None
-        road = mirror_json if kind is None else partial(mirror_stream, kind=kind)
+            if isinstance(given, Malformed):
+                await send_whole(send, *self.refuse(scope, 400, f"the input of {path} cannot be read: {given.reason}"))
+                return
+            calls.append(Call(index, path, None if given is UNDEFINED else given, rule))
         try:
-            await road(
+            await mirror_json(
                 scope,
                 send,
                 calls=calls,
@@ -136,13 +134,6 @@ class Proxy:
             )
         except BadFraming as error:
             await send_whole(send, *self.refuse(scope, error.status, str(error)))
-        except EntityBusy as error:
-            self.metrics.not_mirrored("entity_busy")
-            await send_whole(send, *self.refuse(scope, 503, str(error)))
-        except NotRecorded as error:
-            logger.error("outcome_not_recorded", reason=str(error))
-            sentence = "the call was forwarded, but the event log cannot be written; it will be told as soon as it can"
-            await send_whole(send, *self.refuse(scope, 504, sentence))
         except LogUnavailable as error:
             logger.error("log_unavailable", reason=str(error))
             self.metrics.not_mirrored("log_unavailable")
@@ -154,9 +145,3 @@ class Proxy:
         if rule is not None:
             return self.mirror.stage_of(rule.phase)[0] is not Stage.OFF
         return any(self.mirror.stage_of(phase)[0] is not Stage.OFF for phase in self.contract.phases)
-
-    async def _reserved(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/_changeover/events" and scope["method"] == "GET":
-            await self.subscriptions.events(scope, receive, send)
-        else:
-            await send_whole(send, *self.refuse(scope, 404, "nothing is served here but GET /_changeover/events"))

@@ -116,8 +116,9 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         """Write a part of the answer; waits while the client does not keep up, does nothing once it has gone."""
         connection = self._connection
-        if connection.drained is not None and not self.disconnected:
-            await connection.drained
+        if connection.drained is not None and not self.disconnected and not message.get("urgent", False):
+            # Whoever is cancelled here must not take the future away from those who come after.
+            await asyncio.shield(connection.drained)
         if self.disconnected:
             return
         kind = message["type"]
@@ -201,6 +202,10 @@ class Exchange:
             self.ended = True
             self.wake()
             self._connection.answered(self)
+
+    def drop(self) -> None:
+        """Throw away what the client has not taken, and the connection with it."""
+        self._connection.abort()
 
     def _flush(self) -> None:
         """Let the head go alone when no piece of the body came at once."""
@@ -411,8 +416,6 @@ class HttpProtocol(asyncio.Protocol):
                 host = value
             elif name == b"expect":
                 expects = value.lower() == b"100-continue"
-            elif name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
-                self._stop(Refused(501, "the only transfer coding that can be read is one `chunked`"))
         if version not in ("1.1", "1.0"):
             self._stop(Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"))
         target = self._origin_target(host)
@@ -486,6 +489,10 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.abort()
         else:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        self._transport.abort()
 
     def pause_reading(self) -> None:
         """Stop taking bytes from the client."""

@@ -70,21 +70,21 @@ def bind_unix(path: Path) -> socket.socket:
 
 class _WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
-        """Count a refused handshake as a finished one; uvicorn would log it as the application's mistake."""
+        """Let an `urgent` message past a client that does not keep up, and end what was refused.
+
+        A refused handshake counts as a finished one; uvicorn would log it as the application's mistake.
+        """
+        full = message.pop("urgent", False) and not self.writable.is_set()
+        if full:
+            self.writable.set()
         await super().send(message)
+        if full and not self.disconnected:
+            self.writable.clear()
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.stopping = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        """Wait to be stopped. uvicorn looks ten times a second, to keep headers fresh that are not sent here."""
-        await self.stopping.wait()
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to whoever started the process."""
@@ -96,9 +96,6 @@ class Server:
 
     def __init__(self, app: Callable[..., Any], listener: socket.socket, *, tls: dict[str, Any] | None = None) -> None:
         self._listener = listener
-        name = listener.getsockname()
-        self.port: int = name[1] if isinstance(name, tuple) else 0
-        """The TCP port that is listened on; 0 for a Unix socket."""
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -120,6 +117,12 @@ class Server:
         self._serving: asyncio.Task[None] | None = None
 
     @property
+    def port(self) -> int:
+        """The TCP port that is listened on; 0 for a Unix socket."""
+        name = self._listener.getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    @property
     def open_connections(self) -> int:
         """How many clients are connected."""
         return len(self._uvicorn.server_state.connections)
@@ -134,13 +137,11 @@ class Server:
             await asyncio.sleep(0.001)
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Accept nobody any more, let running requests end for `grace` seconds, then cancel them. Can be repeated."""
-        # uvicorn takes None for "as long as it takes", and a float although its type says int.
-        self._uvicorn.config.timeout_graceful_shutdown = max(grace, 0.001)  # type: ignore[assignment]
+        """Accept nobody any more, let running requests end for `grace` seconds, then cancel them."""
+        self._uvicorn.config.timeout_graceful_shutdown = int(grace) or None
         self._uvicorn.should_exit = True
-        self._uvicorn.stopping.set()
         if self._serving is not None:
-            await asyncio.wait({self._serving})
+            await self._serving
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shadow import json
 from shadow.dialect import Row
@@ -56,10 +56,14 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append events, all or none, provided that the entities in `expected` are where the caller saw them."""
+    """Append events, all or none, provided that the entities in `expected` are where the caller saw them.
+
+    And provided that the channels in `unmoved` have no event after these positions.
+    """
 
     drafts: Sequence[Draft]
     expected: Mapping[EntityKey, int]
+    unmoved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Batch:
     """The rows of one transaction, and the head that it leads to.
 
     `state_of` and `standing_of` answer for everything committed before; ids in `known` (event id → position)
-    are in the log already and are not appended again.
+    are in the log already and are not appended again; `last_of` holds the positions of the last events of channels.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Batch:
         state_of: Callable[[EntityKey], State | None],
         standing_of: Callable[[int], Standing | None],
         known: Mapping[str, int],
+        last_of: Mapping[str, int] | None = None,
     ) -> None:
         self._number = head.batch + 1
         self._position = head.position
@@ -112,6 +117,7 @@ class Batch:
         self._state_of = state_of
         self._standing_of = standing_of
         self._places = dict(known)
+        self._last_of = dict(last_of or {})
 
     @property
     def head(self) -> Head:
@@ -159,8 +165,15 @@ class Batch:
             self._move(settlement, standing, mine)
         return found + appended
 
-    def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> list[Event | Span]:
-        """Add events; raises PositionConflict when an entity is not where `expected` says."""
+    def append(
+        self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int], unmoved: Mapping[str, int] | None = None
+    ) -> list[Event | Span]:
+        """Add events; raises PositionConflict when an entity or channel is not where the caller saw it."""
+        for channel, position in (unmoved or {}).items():
+            here = (event.position for event in reversed(self.events) if event.draft.channel == channel)
+            actual = next(here, self._last_of.get(channel, 0))
+            if actual > position:
+                raise PositionConflict(f"channel {channel}", position, actual)
         for key, position in expected.items():
             state = self._state(key)
             actual = state.position if state else 0

@@ -81,14 +81,18 @@ class Log(Reader):
         return await self._do(Settle(settlements))
 
     async def append(
-        self, drafts: Sequence[Draft], *, expected: Mapping[EntityKey, int] | None = None
+        self,
+        drafts: Sequence[Draft],
+        *,
+        expected: Mapping[EntityKey, int] | None = None,
+        unmoved: Mapping[str, int] | None = None,
     ) -> tuple[Event, ...]:
         """Append events, all or none; returns them, or for an id that the log has already the stored event.
 
         With `expected` it raises PositionConflict unless the last event of each of these entities is at the
-        given position (0: no event names the entity).
+        given position (0: no event names the entity), with `unmoved` if a channel has an event after its position.
         """
-        return await self._do(Append(drafts, expected or {}))
+        return await self._do(Append(drafts, expected or {}, unmoved or {}))
 
     async def forget_answers(self, now: int) -> None:
         """Drop the kept answers that have expired at `now`; they are not found any more either way."""

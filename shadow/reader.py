@@ -122,6 +122,31 @@ class Reader:
                     break
         return found
 
+    def latest(self, patterns: Sequence[str], count: int, types: Sequence[str] | None = None) -> list[Event]:
+        """Return the last `count` events whose channel matches a pattern, oldest first."""
+        found: list[Event] = []
+        with self._engine.connect() as connection:
+            end = connection.execute(sa.select(log.c.position)).scalar_one()
+            for query in _queries_back(patterns, end):
+                if types is not None:
+                    query = query.where(events.c.type.in_(types))
+                found += map(event_of, connection.execute(query.limit(count - len(found))))
+                if len(found) >= count:
+                    break
+        return found[::-1]
+
+    def count(self, channel: str) -> int:
+        """Return how many events a channel has; looks at all of them."""
+        query = sa.select(sa.func.count()).select_from(events).where(events.c.channel == channel)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def channels_of(self, positions: Sequence[int]) -> dict[int, str]:
+        """Return the channels of the events at some positions."""
+        query = sa.select(events.c.position, events.c.channel).where(events.c.position.in_(positions))
+        with self._engine.connect() as connection:
+            return {row.position: row.channel for row in connection.execute(query)}
+
     def event(self, position: int) -> Event | None:
         """Return the event at a position."""
         with self._engine.connect() as connection:
@@ -354,6 +379,29 @@ def _queries(patterns: Sequence[str], after: int, end: int) -> Iterator[sa.Selec
     while segment <= end // SEGMENT:
         yield span.where(events.c.segment.in_(range(segment, segment + width)), channels)
         segment, width = segment + width, min(width * 4, _WIDEST)
+
+
+def _queries_back(patterns: Sequence[str], end: int) -> Iterator[sa.Select[Any]]:
+    """Yield queries that together find all events of the patterns up to `end`, the last one first."""
+    span = sa.select(*_EVENT).where(events.c.position <= end).order_by(events.c.position.desc())
+    if "*" in patterns:
+        yield span
+        return
+    channels = _channels(patterns)
+    segment, width = end // SEGMENT, 1
+    while segment >= 0:
+        first = max(0, segment - width + 1)
+        yield span.where(events.c.segment.in_(range(first, segment + 1)), channels)
+        segment, width = first - 1, min(width * 4, _WIDEST)
+
+
+def last_of_channel(connection: sa.Connection, channel: str, end: int) -> int:
+    """Return the position of the last event of a channel up to `end`, 0 if it has none."""
+    for query in _queries_back([channel], end):
+        row = connection.execute(query.limit(1)).first()
+        if row is not None:
+            return int(row.position)
+    return 0
 
 
 def _channels(patterns: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -1,8 +1,13 @@
 """The live end of the log: followers replay from the log and then go on with what is committed, without a seam.
 
-A follower is pulled, not pushed: it keeps nothing but its position and asks for what comes after. The tail keeps the
+A follower is pulled, not pushed: it keeps nothing but its place and asks for what comes after. The tail keeps the
 newest entries in one ring that all followers share; whoever has fallen out of the ring reads the log again until it
 has caught up. So there is no queue per follower, no gap, no repeat, and a slow follower costs nothing.
+
+Followers of the same channels at the same place get the same `Batch`, so that what is made of it (its encoding for
+the wire) is made once for all of them. A follower that waits is woken only by what it asked for: a commit costs as
+much as there are followers of its channels, not as there are followers.
+
 Ephemeral events live only in the ring: they are seen by those who are live, and never move a position.
 """
 
@@ -10,14 +15,39 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 
 from shadow.events import Draft, Event, matches
+from shadow.tasks import Tasks
 
-ReadLog = Callable[[Sequence[str], int, int], Awaitable[list[Event]]]
-"""Reads up to `limit` events of the patterns after a position: (patterns, after, limit)."""
+ReadLog: TypeAlias = Callable[["Selection", int, int], Awaitable[list[Event]]]
+"""Reads up to `limit` events of a selection after a position: (selection, after, limit)."""
+
+MOST_READS = 4
+"""Pages of the log that are read at once, so that a storm of followers leaves threads for everybody else."""
+
+LARGEST_BATCH = 256
+"""Entries that a follower is given at once."""
+
+MOST_BATCHES = 128
+"""Batches that are kept for others to share, until the next entry comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a follower wants to see: channels by patterns, and of these the types named, or all types if None."""
+
+    patterns: tuple[str, ...]
+    types: frozenset[str] | None = None
+
+    def includes(self, draft: Draft) -> bool:
+        """Tell whether an event is wanted."""
+        if self.types is not None and draft.type not in self.types:
+            return False
+        return any(matches(pattern, draft.channel) for pattern in self.patterns)
 
 
 @dataclass(slots=True, eq=False)
@@ -31,16 +61,36 @@ class Entry:
     """The event's encoded forms by format, made once and shared by all followers."""
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Entries in order, shared by all followers that are at the same place and want the same.
+
+    `position` is that of the last stored event up to the batch's end, wanted or not: whoever has the batch has seen
+    everything up to there.
+    """
+
+    entries: tuple[Entry, ...]
+    position: int
+    sequence: int | None
+    """The ring's place after the batch; None when it was read from the log."""
+    encodings: dict[str, object] = field(default_factory=dict)
+    """What was made of the whole batch by format, made once and shared by all followers."""
+
+
 class Tail:
     """The newest entries and a way to wait for more; used from the event loop only."""
 
-    def __init__(self, read: ReadLog, head: int, *, capacity: int = 4096, page: int = 500) -> None:
+    def __init__(self, read: ReadLog, head: int, *, capacity: int = 4096, page: int = LARGEST_BATCH) -> None:
         self._read = read
-        self._page = page
+        self._limit = page
         self._ring: deque[Entry] = deque(maxlen=capacity)
         self._next = 0
         self._head = head
-        self._changed = asyncio.Event()
+        self._waiting: dict[str, set[_Waiter]] = {}
+        self._batches: dict[tuple[int, Selection], Batch] = {}
+        self._reads: dict[tuple[int, Selection], asyncio.Task[Batch]] = {}
+        self._tasks = Tasks()
+        self._turns = asyncio.Semaphore(MOST_READS)
 
     @property
     def head(self) -> int:
@@ -48,35 +98,80 @@ class Tail:
         return self._head
 
     def committed(self, events: Sequence[Event]) -> None:
-        """Take note of events that were committed, in order; wakes every follower once."""
+        """Take note of events that were committed, in order; wakes the followers of their channels."""
+        place = _Place(self._next, self._head)
         for event in events:
             self._append(event.draft, event.position)
             self._head = event.position
-        self._wake()
+        self._wake(place, {event.draft.channel for event in events})
 
     def ephemeral(self, draft: Draft) -> None:
         """Show an event to those who follow now; it is stored nowhere."""
+        place = _Place(self._next, self._head)
         self._append(draft, None)
-        self._wake()
+        self._wake(place, {draft.channel})
 
-    def follow(self, patterns: Sequence[str], after: int) -> Follower:
-        """Return a follower that will see everything of `patterns` after position `after`."""
-        return Follower(self, tuple(patterns), after)
+    def follow(self, patterns: Sequence[str], after: int, types: Iterable[str] | None = None) -> Follower:
+        """Return a follower that will see everything of `patterns` (and `types`) after position `after`."""
+        selection = Selection(tuple(patterns), None if types is None else frozenset(types))
+        return Follower(self, selection, after)
 
     def _append(self, draft: Draft, position: int | None) -> None:
+        self._batches.clear()
         self._ring.append(Entry(self._next, draft, position))
         self._next += 1
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _wake(self, place: _Place, channels: set[str]) -> None:
+        """Wake those who wait for one of `channels`; nothing before `place` was for them."""
+        for pattern, waiters in self._waiting.items():
+            named = (
+                pattern in channels
+                if not pattern.endswith("*")
+                else any(channel.startswith(pattern[:-1]) for channel in channels)
+            )
+            if named:
+                for waiter in waiters:
+                    waiter.wake(place)
 
-    def _since(self, sequence: int) -> list[Entry] | None:
-        """Return the entries from `sequence` on, or None if some of them have left the ring."""
+    def _enter(self, waiter: _Waiter) -> None:
+        for pattern in waiter.patterns:
+            self._waiting.setdefault(pattern, set()).add(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        for pattern in waiter.patterns:
+            waiters = self._waiting.get(pattern)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiting[pattern]
+
+    def _since(self, sequence: int, selection: Selection) -> Batch | None:
+        """Return what is wanted from the ring's place `sequence` on, or None if some of it has left the ring."""
+        found = self._batches.get((sequence, selection))
+        if found is not None:
+            return found
         missing = self._next - sequence
         if missing > len(self._ring):
             return None
-        return list(islice(self._ring, len(self._ring) - missing, None))
+        entries = self._slice(missing)
+        wanted = tuple(entry for entry in entries if selection.includes(entry.draft))
+        reached = self._head
+        if len(entries) < missing:
+            reached = next((entry.position for entry in reversed(entries) if entry.position is not None), 0)
+        batch = Batch(wanted, reached, sequence + len(entries))
+        if len(self._batches) >= MOST_BATCHES:
+            self._batches.clear()
+        self._batches[sequence, selection] = batch
+        return batch
+
+    def _slice(self, missing: int) -> list[Entry]:
+        """Return the first of the `missing` newest entries, as many as a batch may hold."""
+        ring = self._ring
+        if missing <= 64:
+            # The ring is a deque: its end is near for an index and far for an iterator.
+            return [ring[place] for place in range(-missing, 0)]
+        first = len(ring) - missing
+        return list(islice(ring, first, first + LARGEST_BATCH))
 
     def _sequence_after(self, position: int) -> int | None:
         """Return where in the ring the entries after `position` begin, or None if the ring does not reach back."""
@@ -92,53 +187,117 @@ class Tail:
                     return found
         return None
 
+    async def _page(self, after: int, selection: Selection) -> Batch:
+        """Read a page of the log; followers who want the same page at the same time share one read."""
+        wanted = (after, selection)
+        running = self._reads.get(wanted)
+        if running is None:
+            running = self._tasks.spawn(self._page_after(after, selection), name="read-page")
+            self._reads[wanted] = running
+            running.add_done_callback(lambda _: self._reads.pop(wanted, None))
+        return await asyncio.shield(running)
+
+    async def _page_after(self, after: int, selection: Selection) -> Batch:
+        async with self._turns:
+            goal = self._head
+            events = await self._read(selection, after, self._limit)
+        # The log may be ahead of what the tail was told: what comes after the head comes again through the ring.
+        kept = [event for event in events if event.position <= self._head]
+        last = kept[-1].position if kept else after
+        # A short page means that nothing of the selection is left up to the head known before the read.
+        full = len(kept) == self._limit
+        position = last if full else max(goal, last)
+        return Batch(tuple(Entry(-1, event.draft, event.position) for event in kept), position, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in the ring, and the position of the last stored event before it."""
+
+    sequence: int
+    position: int
+
+
+class _Waiter:
+    """A follower that waits; woken with the first place of the ring that may hold something for it."""
+
+    __slots__ = ("future", "patterns", "place")
+
+    def __init__(self, patterns: tuple[str, ...], future: asyncio.Future[None]) -> None:
+        self.patterns = patterns
+        self.future = future
+        self.place: _Place | None = None
+
+    def wake(self, place: _Place | None) -> None:
+        """End the waiting; the first place given counts."""
+        if self.place is None:
+            self.place = place
+        if not self.future.done():
+            self.future.set_result(None)
+
 
 class Follower:
-    """One reader's place: the position of the last stored event it was given."""
+    """One reader's place: everything of its selection up to `position` was given to it."""
 
-    def __init__(self, tail: Tail, patterns: tuple[str, ...], after: int) -> None:
+    __slots__ = ("_nudged", "_selection", "_sequence", "_tail", "_waiter", "position")
+
+    def __init__(self, tail: Tail, selection: Selection, after: int) -> None:
         self.position = after
         self._tail = tail
-        self._patterns = patterns
+        self._selection = selection
         self._sequence: int | None = None
+        self._waiter: _Waiter | None = None
+        self._nudged = False
 
     @property
     def live(self) -> bool:
-        """Tell whether the follower has caught up with the tail."""
+        """Tell whether the follower has caught up with the ring."""
         return self._sequence is not None
 
     async def next(self) -> list[Entry]:
         """Wait for what comes next and return it: one or more entries, in order, each exactly once."""
         while True:
+            batch = await self.take()
+            if batch.entries:
+                return list(batch.entries)
+            await self.wait()
+
+    async def take(self) -> Batch:
+        """Return what comes next, which may be nothing; reads the log when the ring does not reach back."""
+        while True:
             if self._sequence is None:
-                found = await self._replay()
+                self._sequence = self._tail._sequence_after(self.position)
+            if self._sequence is not None:
+                batch = self._tail._since(self._sequence, self._selection)
+                self._sequence = None if batch is None else batch.sequence
             else:
-                changed = self._tail._changed
-                found = self._live()
-                if not found and self._sequence is not None:
-                    await changed.wait()
-            if found:
-                return found
+                batch = await self._tail._page(self.position, self._selection)
+            if batch is not None:
+                self.position = max(self.position, batch.position)
+                if batch.entries or self._sequence == self._tail._next:
+                    return batch
 
-    async def _replay(self) -> list[Entry]:
-        tail = self._tail
-        self._sequence = tail._sequence_after(self.position)
-        if self._sequence is not None:
-            return []
-        goal = tail.head
-        events = await tail._read(self._patterns, self.position, tail._page)
-        # A short page means that nothing of the patterns is left up to the head known before the read.
-        full = len(events) == tail._page
-        self.position = events[-1].position if full else max(goal, events[-1].position if events else 0)
-        return [Entry(-1, event.draft, event.position) for event in events]
+    async def wait(self) -> None:
+        """Wait until there may be something to take, or until `nudge`."""
+        if self._nudged or self._sequence is None or self._sequence != self._tail._next:
+            self._nudged = False
+            return
+        waiter = _Waiter(self._selection.patterns, asyncio.get_running_loop().create_future())
+        self._waiter = waiter
+        self._tail._enter(waiter)
+        try:
+            await waiter.future
+        finally:
+            self._waiter = None
+            self._nudged = False
+            self._tail._leave(waiter)
+        # Nothing before the place was for this follower, so it need not be in the ring any more.
+        place = waiter.place or _Place(self._tail._next, self._tail._head)
+        self._sequence = place.sequence
+        self.position = max(self.position, place.position)
 
-    def _live(self) -> list[Entry]:
-        assert self._sequence is not None
-        entries = self._tail._since(self._sequence)
-        if entries is None:
-            self._sequence = None
-            return []
-        if entries:
-            self._sequence = entries[-1].sequence + 1
-            self.position = max(self.position, *(entry.position or 0 for entry in entries))
-        return [entry for entry in entries if any(matches(pattern, entry.draft.channel) for pattern in self._patterns)]
+    def nudge(self) -> None:
+        """End a running `wait`, or else the next one."""
+        self._nudged = True
+        if self._waiter is not None:
+            self._waiter.wake(None)

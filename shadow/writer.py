@@ -34,7 +34,7 @@ from shadow.errors import (
 from shadow.events import GENESIS, Draft, EntityKey, Event
 from shadow.faults import Point
 from shadow.journal import UNSETTLED, Outcome
-from shadow.reader import event_of, select_events
+from shadow.reader import event_of, last_of_channel, select_events
 from shadow.schema import intents, log
 from shadow.state import State, StateCache
 from shadow.statements import Statement
@@ -166,7 +166,7 @@ class Writer:
         try:
             states, standings = self._before(connection, commands)
             known = self._known(connection, commands) if again else {}
-            batch = Batch(self.head, states.get, standings.get, known)
+            batch = Batch(self.head, states.get, standings.get, known, self._last_of(connection, commands))
             decided = [_decide(batch, command) for command in commands]
             if not batch.empty:
                 connection.exec_driver_sql(self._dialect.begin)
@@ -210,6 +210,10 @@ class Writer:
                     ids.add(settlement.intent)
                     keys.update(draft.entity for draft in settlement.drafts if draft.entity is not None)
         return self._states(connection, keys), self._stand(connection, ids)
+
+    def _last_of(self, connection: sa.Connection, commands: Iterable[Command]) -> dict[str, int]:
+        channels = {channel for command in commands if isinstance(command, Append) for channel in command.unmoved}
+        return {channel: last_of_channel(connection, channel, self.head.position) for channel in channels}
 
     def _states(self, connection: sa.Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, State | None]:
         states: dict[EntityKey, State | None] = {}
@@ -401,8 +405,8 @@ def _decide(batch: Batch, command: Command) -> Result | list[Event | Span]:
                 return batch.begin(intents)
             case Settle(settlements):
                 return batch.settle(settlements)
-            case Append(drafts, expected):
-                return batch.append(drafts, expected)
+            case Append(drafts, expected, unmoved):
+                return batch.append(drafts, expected, unmoved)
             case Forget(now):
                 return batch.forget(now)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one command is told to its caller alone

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.events import Draft, Event, matches
-from shadow.tail import Tail
+from shadow.tail import Selection, Tail
 
 CHANNELS = ["session:a", "session:b", "config:ai"]
 
@@ -30,14 +29,20 @@ class Log:
         self.events.append(event)
         return event
 
-    async def read(self, patterns: Sequence[str], after: int, limit: int) -> list[Event]:
+    async def read(self, selection: Selection, after: int, limit: int) -> list[Event]:
         await asyncio.sleep(0)
-        found = [e for e in self.events[after:] if any(matches(p, e.draft.channel) for p in patterns)]
-        return found[:limit]
+        found = [event for event in self.events[after:] if selection.includes(event.draft)][:limit]
+        await asyncio.sleep(0)
+        return found
 
 
-async def everything(log: Log, tail: Tail, patterns: list[str], after: int, writes: list[list[str]]) -> list[int]:
-    """Follow from `after` while `writes` are committed in bursts; returns the positions seen."""
+async def everything(
+    log: Log, tail: Tail, patterns: list[str], after: int, writes: list[list[str]], late: int
+) -> list[int]:
+    """Follow from `after` while `writes` are committed in bursts; returns the positions seen.
+
+    The tail is told `late` turns of the loop after the commit, as by a writer in a thread of its own.
+    """
     seen: list[int] = []
     follower = tail.follow(patterns, after)
 
@@ -48,9 +53,12 @@ async def everything(log: Log, tail: Tail, patterns: list[str], after: int, writ
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(reader())
         for burst in writes:
-            tail.committed([log.commit(channel) for channel in burst])
+            events = [log.commit(channel) for channel in burst]
+            for _ in range(late):
+                await asyncio.sleep(0)
+            tail.committed(events)
             await asyncio.sleep(0)
-        for _ in range(3 * len(log.events) + 20):
+        for _ in range(8 * len(log.events) + 40):
             await asyncio.sleep(0)
         reading.cancel()
     return seen
@@ -63,9 +71,10 @@ async def everything(log: Log, tail: Tail, patterns: list[str], after: int, writ
     after=st.integers(0, 12),
     capacity=st.integers(1, 6),
     page=st.integers(1, 4),
+    late=st.integers(0, 3),
 )
 def test_a_follower_sees_every_matching_event_once_in_order(
-    before: list[str], writes: list[list[str]], pattern: str, after: int, capacity: int, page: int
+    before: list[str], writes: list[list[str]], pattern: str, after: int, capacity: int, page: int, late: int
 ) -> None:
     """Whatever was there before, however small the ring, in whatever bursts events come."""
     log = Log()
@@ -74,7 +83,7 @@ def test_a_follower_sees_every_matching_event_once_in_order(
     after = min(after, len(before))
     tail = Tail(log.read, head=len(before), capacity=capacity, page=page)
 
-    seen = asyncio.run(everything(log, tail, [pattern], after, writes))
+    seen = asyncio.run(everything(log, tail, [pattern], after, writes, late))
 
     assert seen == [e.position for e in log.events if e.position > after and matches(pattern, e.draft.channel)]
 
@@ -90,6 +99,66 @@ async def test_an_ephemeral_event_reaches_who_is_live_and_moves_no_position() ->
         (entry,) = await waiting
 
     assert (entry.draft.id, entry.position, follower.position) == ("delta", None, 0)
+
+
+async def test_a_waiting_follower_is_woken_only_by_its_own_channels_and_keeps_its_place_meanwhile() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0, capacity=2)
+    follower = tail.follow(["session:a"], 0)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(follower.next())
+        await asyncio.sleep(0)
+        for _ in range(5):  # more than the ring holds
+            tail.committed([log.commit("config:ai")])
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        tail.committed([log.commit("session:a")])
+        (entry,) = await waiting
+
+    assert (entry.position, follower.position) == (6, 6)
+
+
+async def test_a_nudge_ends_a_wait_and_tells_how_far_the_follower_is() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    follower = tail.follow(["session:a"], 0)
+    await follower.take()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(follower.wait())
+        await asyncio.sleep(0)
+        tail.committed([log.commit("config:ai")])
+        follower.nudge()
+        await waiting
+
+    assert follower.position == 1
+
+
+async def test_only_the_types_asked_for_are_seen() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    follower = tail.follow(["*"], 0, types={"heard"})
+    tail.committed([log.commit("session:a")])
+
+    assert (await follower.take()).entries == ()
+
+
+async def test_followers_of_the_same_place_share_one_read_of_the_log() -> None:
+    log = Log()
+    for _ in range(4):
+        log.commit("session:a")
+    reads = 0
+
+    async def counted(selection: Selection, after: int, limit: int) -> list[Event]:
+        nonlocal reads
+        reads += 1
+        return await log.read(selection, after, limit)
+
+    tail = Tail(counted, head=4)
+    followers = [tail.follow(["session:*"], 0) for _ in range(50)]
+    pages = await asyncio.gather(*(follower.next() for follower in followers))
+
+    assert reads == 1
+    assert all(page[0] is pages[0][0] for page in pages)
 
 
 async def test_followers_share_one_entry_and_so_one_encoding() -> None:
