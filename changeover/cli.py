@@ -26,11 +26,11 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("status")(status.status)
 app.command("backfill")(backfill.backfill)
-app.command("reconcile")(reconcile.reconcile)
 app.command("state")(state.state)
 app.add_typer(contract.app, name="contract")
 app.add_typer(events.app, name="events")
 app.add_typer(stage.app, name="stage")
+app.add_typer(reconcile.app, name="reconcile")
 
 
 def main() -> None:

@@ -22,6 +22,18 @@ Legacy = Annotated[
     str,
     typer.Option("--legacy", envvar="CHANGEOVER_LEGACY", help="The legacy's address, as in http://127.0.0.1:3000."),
 ]
+MaybeContract = Annotated[
+    Path | None, typer.Option("--contract", envvar="CHANGEOVER_CONTRACT", help="The contract file.", show_default=False)
+]
+MaybeLegacy = Annotated[
+    str | None,
+    typer.Option(
+        "--legacy",
+        envvar="CHANGEOVER_LEGACY",
+        help="The legacy's address, as in http://127.0.0.1:3000.",
+        show_default=False,
+    ),
+]
 Admin = Annotated[str, typer.Option("--admin", envvar="CHANGEOVER_ADMIN", help="The running proxy's admin address.")]
 AdminToken = Annotated[
     str | None,

@@ -21,17 +21,20 @@ from changeover.output import emit_json
 from changeover.settings import Settings
 from proxy.admin import admin_app
 from proxy.app import Proxy
+from proxy.creations import Creations
+from proxy.doubt import Doubts
 from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.framing import RequestHead
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror
+from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
 from proxy.server import Server, bind
 from proxy.subscriptions.routes import subscriptions
 from proxy.trpc.transformers import TRANSFORMERS
-from proxy.upstream import Upstream, UpstreamError
+from proxy.upstream import Limits, Upstream, UpstreamError
 from shadow.contract import Contract, load
 from shadow.events import Draft, EntityKey
 from shadow.ids import new_id
@@ -206,7 +209,7 @@ async def _serve(settings: Settings) -> None:
     listener = bind(settings.host, settings.port)
     admin_listener = bind(settings.admin_host, settings.admin_port)
     log = Log.open(settings.database)
-    upstream = Upstream(settings.legacy)
+    upstream = Upstream(settings.legacy, limits=Limits(response_timeout=settings.response_timeout))
     try:
         async with _listening(settings, contract, initial, log, upstream, listener, admin_listener):
             await stopping.wait()
@@ -230,16 +233,35 @@ async def _listening(
     fence = Fence()
     stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
     transformer = TRANSFORMERS[contract.legacy.transformer]
+    locks, creations = EntityLocks(), Creations()
+    doubts = Doubts(
+        contract=contract,
+        log=log,
+        reader=LegacyReader(
+            upstream,
+            base_path=contract.legacy.base_path,
+            transformer=transformer,
+            token=settings.legacy_token,
+        ),
+        locks=locks,
+        creations=creations,
+        keys_of=log.keys,
+        clock=clock,
+        new_id=lambda: new_id(clock()),
+    )
+    metrics.watch_doubts(lambda: doubts.standing, clock)
     mirror = Mirror(
         contract=contract,
         writer=log,
         read_state=lambda key: state.fields if (state := log.state(key)) else None,
         keys_of=log.keys,
-        locks=EntityLocks(),
+        locks=locks,
         stage_of=stages.stage_of,
         clock=clock,
         new_id=lambda: new_id(clock()),
         metrics=metrics,
+        creations=creations,
+        leave=doubts.leave,
     )
     channels = subscriptions(
         log,
@@ -267,6 +289,8 @@ async def _listening(
     )
     running = Running(settings, contract, log, stages, fence, upstream, metrics)
     data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
+    if recovered := await doubts.recover():
+        logger.warning("doubts_taken_over", count=recovered)
     await data.start()
     await admin.start()
     channels.feed.start()
@@ -288,3 +312,4 @@ async def _listening(
         await channels.feed.close()
         await data.stop(settings.drain)
         await admin.stop(1)
+        await doubts.close()

@@ -29,6 +29,10 @@ class Settings:
     initial_stage: str = "off"
     max_body: int = 10 * 1024 * 1024
     """Bytes of one mutation's body that may be held in memory; larger ones are refused."""
+    legacy_token: str | None = None
+    """Sent as a bearer token with the proxy's own reads of the legacy."""
+    response_timeout: float = 60.0
+    """Seconds that the legacy may take for the head of an answer; then the client gets 504."""
     drain: float = 15.0
     """Seconds that a stage change or a shutdown waits for what is in flight."""
 

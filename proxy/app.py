@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -11,10 +12,12 @@ from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, Mirror
+from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
 from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
+from proxy.roads.stream import mirror_stream
 from proxy.subscriptions import Subscriptions
 from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
+from proxy.trpc.streams import stream_kind
 from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
@@ -114,12 +117,13 @@ class Proxy:
         for index, (path, rule, given) in enumerate(zip(target.paths, rules, inputs, strict=True)):
             if not mirrored[index]:
                 continue
-            if isinstance(given, Malformed):
-                await send_whole(send, *self.refuse(scope, 400, f"the input of {path} cannot be read: {given.reason}"))
-                return
-            calls.append(Call(index, path, None if given is UNDEFINED else given, rule))
+            # A malformed input goes on: v11 may run the call all the same, and its outcome counts.
+            readable = given is not UNDEFINED and not isinstance(given, Malformed)
+            calls.append(Call(index, path, given if readable else None, rule))
+        kind = stream_kind(scope["headers"]) if target.batch else None
+        road = mirror_json if kind is None else partial(mirror_stream, kind=kind)
         try:
-            await mirror_json(
+            await road(
                 scope,
                 send,
                 calls=calls,
@@ -134,6 +138,13 @@ class Proxy:
             )
         except BadFraming as error:
             await send_whole(send, *self.refuse(scope, error.status, str(error)))
+        except EntityBusy as error:
+            self.metrics.not_mirrored("entity_busy")
+            await send_whole(send, *self.refuse(scope, 503, str(error)))
+        except NotRecorded as error:
+            logger.error("outcome_not_recorded", reason=str(error))
+            sentence = "the call was forwarded, but the event log cannot be written; it will be told as soon as it can"
+            await send_whole(send, *self.refuse(scope, 504, sentence))
         except LogUnavailable as error:
             logger.error("log_unavailable", reason=str(error))
             self.metrics.not_mirrored("log_unavailable")

@@ -416,6 +416,8 @@ class HttpProtocol(asyncio.Protocol):
                 host = value
             elif name == b"expect":
                 expects = value.lower() == b"100-continue"
+            elif name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
+                self._stop(Refused(501, "the only transfer coding that can be read is one `chunked`"))
         if version not in ("1.1", "1.0"):
             self._stop(Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"))
         target = self._origin_target(host)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from proxy.doubt import Standing
 from shadow.journal import Outcome
 
 
@@ -51,6 +53,20 @@ class Metrics:
     def forwarded(self) -> None:
         """Count one request that was passed through."""
         self._forwarded.inc()
+
+    def watch_doubts(self, standing: Callable[[], Standing], clock: Callable[[], int]) -> None:
+        """Show how many calls are in doubt and how long the oldest one has been, whenever somebody asks."""
+
+        def age() -> float:
+            oldest = standing().oldest
+            return 0.0 if oldest is None else max(0.0, (clock() - oldest) / 1000)
+
+        for name, about, value in (
+            ("changeover_doubts", "Calls of which nobody knows whether they were applied.", lambda: standing().doubts),
+            ("changeover_doubts_quarantined", "Those that cannot be resolved.", lambda: standing().quarantined),
+            ("changeover_oldest_doubt_seconds", "How long the oldest call has been in doubt.", age),
+        ):
+            Gauge(name, about, registry=self.registry).set_function(value)
 
     def render(self) -> bytes:
         """Return everything in the Prometheus text format."""

@@ -8,25 +8,38 @@ to one `Attempt`, which owns the promises:
 * the entities' locks are held, in sorted order, from before the intent until after the events, so the order of
   events on one entity is the order in which the legacy applied the calls (G4);
 * events, state, outcomes and kept answers of what is settled together become durable in one transaction, and
-  `settle` returns only after it; whatever is left unsettled when the attempt is over is recorded as in doubt.
+  `settle` returns only after it; whatever is left unsettled when the attempt is over is recorded as in doubt, and
+  keeps its locks until `proxy.doubt` has found out what became of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from proxy.creations import Creation, Creations
+from proxy.doubt import Left, unnamed
 from proxy.metrics import Metrics
 from proxy.trpc.envelopes import CallOutcome, Failure, Success, Unknown
 from proxy.trpc.transformers import UNDEFINED
+from proxy.verdict import ANSWERED
 from shadow.contract import Contract, ExpressionError, Rule
+from shadow.errors import LogUnavailable
 from shadow.events import Draft, EntityKey, Event
+from shadow.faults import Point, reach
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.stages import Stage
+
+MAY_STILL_RUN = frozenset(
+    {"TIMEOUT", "CLIENT_CLOSED_REQUEST", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT", "UNKNOWN"}
+)
+"""Errors that may come from whoever stands before the legacy while the call runs on."""
 
 StateReader = Callable[[EntityKey], dict[str, Json] | None]
 KeysOf = Callable[[str], Iterable[str]]
@@ -77,10 +90,30 @@ class Mirror:
     clock: Callable[[], int]
     new_id: Callable[[], str]
     metrics: Metrics
+    creations: Creations
+    leave: Callable[[Left], object] | None = None
+    """Sees a call through that an attempt leaves without an outcome, and takes over its locks."""
+    patience: float = 30.0
+    """Seconds that a mutation waits for an earlier one on its entity."""
+    insist: float = 5.0
+    """Seconds for which an outcome is offered again to a log that cannot be written."""
 
     def attempt(self, calls: Sequence[Call], asked: Asked) -> Attempt:
         """Prepare the mirroring of calls that travel together; enter it before anything is forwarded."""
         return Attempt(self, tuple(calls), asked)
+
+
+class EntityBusy(Exception):
+    """The entity's earlier mutation is still running or in doubt; nothing was forwarded."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"an earlier mutation of the same entity has not come to an end within {seconds:g} s; try again shortly"
+        )
+
+
+class NotRecorded(LogUnavailable):
+    """The call was forwarded, and what became of it could not be written in time; it will be, as soon as it can."""
 
 
 class Attempt:
@@ -92,47 +125,149 @@ class Attempt:
         self._asked = asked
         self._keys = {call.index: keys_before(call, asked.received, mirror.keys_of) for call in calls}
         self._intents: dict[int, int] = {}
+        self._held: set[EntityKey] = set()
+        self._creations: dict[int, Creation] = {}
+        self._left: list[Left] = []
+        self._interrupted: list[Settlement] = []
 
     async def __aenter__(self) -> Self:
-        locks = self._mirror.locks
-        self._held = await locks.acquire(sorted({key for keys in self._keys.values() for key in keys}))
+        """Make ready to forward; raises `EntityBusy` and LogUnavailable, and then nothing may be forwarded."""
+        await self._take_locks()
         try:
+            reach(Point.LOCKED)
             ids = await self._mirror.writer.begin([self._intent(call) for call in self._calls.values()])
         except BaseException:
-            locks.release(self._held)
+            self._release()
             raise
         self._intents = dict(zip(self._calls, ids, strict=True))
+        reach(Point.INTENDED)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if self._interrupted:
+                await self._write(self._interrupted)
             if self._intents:
                 await self.doubt("aborted" if error else "no_answer")
         finally:
-            self._mirror.locks.release(self._held)
+            self._hand_over()
+            self._release()
 
     async def settle(self, outcomes: Mapping[int, CallOutcome]) -> tuple[Event, ...]:
         """Record what became of some of the calls, by index; durable on return.
 
-        Calls that were settled before, and indexes nobody asked about, are ignored.
+        Calls that were settled before, and indexes nobody asked about, are ignored. What is answered without proof
+        is in doubt. Raises `NotRecorded` when the log does not take it in time.
         """
-        news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in self._intents]
-        settlements = [self._settlement(call, outcome) for call, outcome in news]
-        events = await self._mirror.writer.settle(settlements)
-        for (call, _), settlement in zip(news, settlements, strict=True):
-            del self._intents[call.index]
-            self._mirror.metrics.mutation(call.procedure, settlement.outcome, mapped=call.rule is not None)
-        return events
+        return await self._settle(outcomes, answered=True)
 
     async def doubt(self, reason: str) -> None:
-        """Record every call that is still open as in doubt, for `reason` (a short machine code)."""
-        await self.settle({index: Unknown(reason) for index in self._intents})
+        """Record every call that is still open as in doubt, for `reason` (a short machine code): no answer came.
+
+        What the log does not take now is recorded when it does; the intents are durable meanwhile.
+        """
+        with suppress(LogUnavailable):
+            await self._settle({index: Unknown(reason) for index in self._intents}, answered=False)
 
     async def not_sent(self, reason: str) -> None:
-        """Record every open call as rejected: it is proven that the legacy never received it."""
-        await self.settle({index: Failure(code=reason, status=503, proven=True) for index in self._intents})
+        """Record every open call as not applied: it is proven that the legacy never received it."""
+        now = self._mirror.clock()
+        indexes = list(self._intents)
+        settlements = [Settlement(self._intents[index], Outcome.NOT_APPLIED, now, detail=reason) for index in indexes]
+        with suppress(LogUnavailable):
+            await self._write(settlements)
+
+    async def _settle(self, outcomes: Mapping[int, CallOutcome], *, answered: bool) -> tuple[Event, ...]:
+        reach(Point.ANSWERED)
+        news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in self._intents]
+        return await self._write([self._settlement(call, outcome, answered=answered) for call, outcome in news])
+
+    async def _write(self, settlements: list[Settlement]) -> tuple[Event, ...]:
+        """Write settlements of open calls, for a while again and again, and note what is left behind."""
+        try:
+            events = await self._written(settlements)
+        except asyncio.CancelledError:
+            # It may be written all the same; only saying the same again is safe.
+            self._interrupted = settlements
+            raise
+        except LogUnavailable as error:
+            for settlement in settlements:
+                self._leave(settlement, owed=settlement)
+            raise NotRecorded(error.trouble, "what became of a forwarded call is not recorded yet") from error
+        self._interrupted = []
+        for settlement in settlements:
+            if settlement.outcome is Outcome.IN_DOUBT:
+                self._leave(settlement, owed=None)
+            else:
+                self._close(settlement)
+        reach(Point.SETTLED)
+        return events
+
+    async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
+        loop = asyncio.get_running_loop()
+        give_up, pause = loop.time() + self._mirror.insist, 0.05
+        while True:
+            try:
+                return await self._mirror.writer.settle(settlements)
+            except LogUnavailable:
+                if loop.time() + pause >= give_up:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _close(self, settlement: Settlement) -> Call:
+        index = next(index for index, intent in self._intents.items() if intent == settlement.intent)
+        del self._intents[index]
+        call = self._calls[index]
+        self._mirror.metrics.mutation(call.procedure, settlement.outcome, mapped=call.rule is not None)
+        return call
+
+    def _leave(self, settlement: Settlement, *, owed: Settlement | None) -> None:
+        call = self._close(settlement)
+        self._left.append(
+            Left(
+                settlement.intent,
+                call.procedure,
+                call.rule.phase if call.rule else None,
+                self._asked.received,
+                settlement.detail or "log_unavailable",
+                self._keys[call.index],
+                self._creations.pop(call.index, None),
+                owed,
+            )
+        )
+
+    async def _take_locks(self) -> None:
+        """Wait for what came before on the same entities, creates of unknown ones included; raises `EntityBusy`."""
+        mirror = self._mirror
+        wanted = sorted({key for keys in self._keys.values() for key in keys})
+        try:
+            async with asyncio.timeout(mirror.patience):
+                for kind in {key.entity for key in wanted if mirror.read_state(key) is None}:
+                    await mirror.creations.ended(kind)
+                self._held = set(await mirror.locks.acquire(wanted))
+        except TimeoutError:
+            raise EntityBusy(mirror.patience) from None
+        for call in self._calls.values():
+            if kinds := kinds_made(call, self._asked.received):
+                self._creations[call.index] = mirror.creations.begin(kinds)
+
+    def _hand_over(self) -> None:
+        """Give what is left behind, with its locks, to those who will see it through."""
+        if self._mirror.leave is None:
+            return
+        for left in self._left:
+            self._held.difference_update(left.keys)
+            self._mirror.leave(left)
+        self._left = []
+
+    def _release(self) -> None:
+        self._mirror.locks.release(sorted(self._held))
+        self._held = set()
+        for creation in (*self._creations.values(), *(left.creation for left in self._left if left.creation)):
+            creation.end()
 
     def _intent(self, call: Call) -> NewIntent:
         rule, asked = call.rule, self._asked
@@ -151,17 +286,20 @@ class Attempt:
             deadline=asked.received + round(self._mirror.contract.legacy.max_request * 1000),
         )
 
-    def _settlement(self, call: Call, outcome: CallOutcome) -> Settlement:
+    def _settlement(self, call: Call, outcome: CallOutcome, *, answered: bool) -> Settlement:
         intent = self._intents[call.index]
         mirror = self._mirror
         now = mirror.clock()
         match outcome:
-            case Failure(code=code, proven=proven):
-                return Settlement(intent, Outcome.REJECTED if proven else Outcome.IN_DOUBT, now, detail=code)
+            case Failure(code=code, proven=True):
+                return Settlement(intent, Outcome.REJECTED, now, detail=code)
+            case Failure(code=code):
+                ended = answered and code not in MAY_STILL_RUN
+                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + code if ended else code)
             case Unknown(reason=reason):
-                return Settlement(intent, Outcome.IN_DOUBT, now, detail=reason)
+                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + reason if answered else reason)
             case Success(interrupted=True):
-                return Settlement(intent, Outcome.IN_DOUBT, now, detail="interrupted")
+                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + "interrupted")
             case Success(data=data):
                 output = None if data is UNDEFINED else data
                 return judge(
@@ -175,6 +313,13 @@ class Attempt:
                     actor=self._asked.actor,
                 )
         raise AssertionError(outcome)
+
+
+def kinds_made(call: Call, now: int) -> frozenset[str]:
+    """Return the kinds of entity that a call makes under keys which only its answer tells."""
+    if call.rule is None:
+        return frozenset()
+    return frozenset(event.entity.name for event in unnamed(call.rule, call.input, now) if event.entity)
 
 
 def keys_before(call: Call, now: int, keys_of: KeysOf) -> tuple[EntityKey, ...]:

@@ -85,6 +85,14 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait to be stopped. uvicorn looks ten times a second, to keep headers fresh that are not sent here."""
+        await self.stopping.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to whoever started the process."""
@@ -96,6 +104,9 @@ class Server:
 
     def __init__(self, app: Callable[..., Any], listener: socket.socket, *, tls: dict[str, Any] | None = None) -> None:
         self._listener = listener
+        name = listener.getsockname()
+        self.port: int = name[1] if isinstance(name, tuple) else 0
+        """The TCP port that is listened on; 0 for a Unix socket."""
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -117,12 +128,6 @@ class Server:
         self._serving: asyncio.Task[None] | None = None
 
     @property
-    def port(self) -> int:
-        """The TCP port that is listened on; 0 for a Unix socket."""
-        name = self._listener.getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
-
-    @property
     def open_connections(self) -> int:
         """How many clients are connected."""
         return len(self._uvicorn.server_state.connections)
@@ -137,11 +142,13 @@ class Server:
             await asyncio.sleep(0.001)
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Accept nobody any more, let running requests end for `grace` seconds, then cancel them."""
-        self._uvicorn.config.timeout_graceful_shutdown = int(grace) or None
+        """Accept nobody any more, let running requests end for `grace` seconds, then cancel them. Can be repeated."""
+        # uvicorn takes None for "as long as it takes", and a float although its type says int.
+        self._uvicorn.config.timeout_graceful_shutdown = max(grace, 0.001)  # type: ignore[assignment]
         self._uvicorn.should_exit = True
+        self._uvicorn.stopping.set()
         if self._serving is not None:
-            await self._serving
+            await asyncio.wait({self._serving})
 
 
 @contextlib.asynccontextmanager

@@ -114,11 +114,9 @@ class Backfill:
         restless: list[str] = []
         traversal = Traversal()
         pages = self._legacy.pages(plan.kind, traversal)
-        while True:
-            before = await asyncio.to_thread(self._evidence.moment)
-            page = await anext(pages, None)
-            if page is None:
-                break
+        before = await asyncio.to_thread(self._evidence.moment)
+        page = await anext(pages, None)
+        while page is not None:
             after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, list(page), before)
             tally.listed += len(page)
             if listing.partial:
@@ -126,9 +124,15 @@ class Backfill:
                 tally.present += len(page) - len(unknown)
                 for start in range(0, len(unknown), self._together):
                     restless += await self._from_keys(plan, unknown[start : start + self._together], tally)
+                following = await anext(pages, None)
             else:
-                restless += await self._import(plan, page, before, after, tally)
+                # The next page is on its way while this one is appended.
+                following, unsettled = await asyncio.gather(
+                    anext(pages, None), self._import(plan, page, before, after, tally)
+                )
+                restless += unsettled
             self._progress(tally)
+            before, page = after.moment, following
         tally.stuck = traversal.stuck
         return restless
 

@@ -5,7 +5,7 @@ Every method is one read transaction, so what it returns belongs together. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,14 +53,18 @@ class Reading:
     """What the log said of some keys, and where it stood then: taken after the legacy was read."""
 
     moment: Moment
-    states: Mapping[str, tuple[Fields | None, int]]
-    """Fields and position by key; a key that never had an event is not in it."""
+    states: Mapping[str, tuple[str | None, int]]
+    """Fields, as the JSON text that the log keeps, and position by key; a key that never had an event is not in it.
+
+    The text is deterministic, so an equal text settles a comparison without reading it.
+    """
     begun: tuple[OpenIntent, ...]
     """Intents with a known key begun since the moment before, settled or not."""
 
     def fields(self, key: str) -> Fields | None:
         """Return the projected fields, None when the entity is not there."""
-        return self.states.get(key, (None, 0))[0]
+        fields: Fields | None = _decoded(self.states.get(key, (None, 0))[0])
+        return fields
 
     def position(self, key: str) -> int:
         """Return the position of the key's last event, 0 when it never had one."""
@@ -95,6 +99,16 @@ def surroundings(entity: EntityKey, keyless_procedures: frozenset[str], before: 
         keyless=tuple(sorted(keyless)),
         doubtful=tuple(sorted(number for number in named | keyless if around[number].in_doubt)),
     )
+
+
+def stirred(entity: str, before: Moment, after: Reading) -> frozenset[str]:
+    """Return the keys of a kind that an intent named at either moment or in between. Pure.
+
+    For every other key whose position is not after `before` the two moments are as good as one: what `surroundings`
+    and `decide` would say key by key, for a whole page at once.
+    """
+    around = (*before.unsettled, *after.moment.unsettled, *after.begun)
+    return frozenset(intent.key.key for intent in around if intent.key is not None and intent.key.entity == entity)
 
 
 def _numbers(among: Sequence[OpenIntent], wanted: set[int]) -> tuple[int, ...]:
@@ -154,17 +168,14 @@ class Evidence:
         """Return the projected states of `keys` and everything begun `since`."""
         with self._snapshot() as connection:
             moment = _moment(connection)
-            found: dict[str, tuple[Fields | None, int]] = {}
+            found: dict[str, tuple[str | None, int]] = {}
             for chunk in chunks(keys):
-                rows = connection.execute(
-                    sa.select(states.c.key, states.c.fields, states.c.position).where(
-                        states.c.entity == entity, states.c.key.in_(chunk)
-                    )
-                )
-                found.update({row.key: (_decoded(row.fields), row.position) for row in rows})
-            begun = connection.execute(
-                _INTENTS.where(intents.c.id > since.last_intent, intents.c.entity == entity, intents.c.key.is_not(None))
-            )
+                rows = connection.execute(_STATES, {"entity": entity, "keys": chunk})
+                found.update({key: (fields, position) for key, fields, position in rows})
+            # Nothing was begun as long as the journal is as long as it was.
+            begun: Iterable[sa.Row[Any]] = ()
+            if moment.last_intent > since.last_intent:
+                begun = connection.execute(_BEGUN, {"since": since.last_intent, "entity": entity})
             return Reading(moment, found, tuple(_open_intent(row) for row in begun))
 
     def keys(self, entity: str) -> Iterator[list[str]]:
@@ -252,14 +263,22 @@ _UNSETTLED: Final = tuple(outcome.value for outcome in UNSETTLED)
 _INTENTS: Final[sa.Select[Any]] = sa.select(
     intents.c.id, intents.c.phase, intents.c.entity, intents.c.key, intents.c.procedure, intents.c.outcome
 )
+_HEAD: Final = sa.select(log.c.position, log.c.last_intent)
+# Written as the partial index is, so that the database uses it.
+_PENDING: Final = _INTENTS.where(
+    intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
+).order_by(intents.c.id)
+_BEGUN: Final = _INTENTS.where(
+    intents.c.id > sa.bindparam("since"), intents.c.entity == sa.bindparam("entity"), intents.c.key.is_not(None)
+)
+_STATES: Final = sa.select(states.c.key, states.c.fields, states.c.position).where(
+    states.c.entity == sa.bindparam("entity"), states.c.key.in_(sa.bindparam("keys", expanding=True))
+)
 
 
 def _moment(connection: sa.Connection) -> Moment:
-    head = connection.execute(sa.select(log.c.position, log.c.last_intent)).one_or_none()
-    # Written as the partial index is, so that the database uses it.
-    pending = intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
-    rows = connection.execute(_INTENTS.where(pending).order_by(intents.c.id))
-    unsettled = tuple(_open_intent(row) for row in rows)
+    head = connection.execute(_HEAD).one_or_none()
+    unsettled = tuple(_open_intent(row) for row in connection.execute(_PENDING))
     return Moment(head.position, head.last_intent, unsettled) if head else Moment(0, 0, unsettled)
 
 

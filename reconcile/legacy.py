@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -76,6 +75,14 @@ class EntityKind:
     def readable(self) -> bool:
         """Tell whether there is any way to read it."""
         return self.listing is not None or self.single is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One page of a list as the legacy showed it: items by key, and the cursor of the next page."""
+
+    items: Mapping[str, Any]
+    cursor: Json
 
 
 @dataclass(slots=True)
@@ -158,35 +165,34 @@ class Legacy:
         """Yield the list of a kind page by page, as fields by key; each key once, as it first appeared."""
         listing = kind.listing
         assert listing is not None
-        output: Json | None = await self.query(listing.query, listing.input(None))
-        while output is not None:
+        shown: Shown | None = await self._shown(kind, listing, None)
+        while shown is not None:
             traversal.pages += 1
-            keyed = {kind.key_of(item): item for item in listing.items(output)}
-            fresh = {key: kind.fields_of(item) for key, item in keyed.items() if key not in traversal.seen}
+            fresh = {key: kind.fields_of(item) for key, item in shown.items.items() if key not in traversal.seen}
             traversal.seen.update(fresh)
             yield fresh
-            cursor = listing.cursor(output)
-            output = None if cursor is None else await self._following(kind, listing, cursor, keyed.keys(), traversal)
+            shown = None if shown.cursor is None else await self._following(kind, listing, shown, traversal)
 
-    async def _following(
-        self, kind: EntityKind, listing: Listing, cursor: Json, edge_keys: AbstractSet[str], traversal: Traversal
-    ) -> Json | None:
-        """Read on after `cursor`, from a moved cursor that repeats the edge if there is one.
+    async def _shown(self, kind: EntityKind, listing: Listing, cursor: Json) -> Shown:
+        output = await self.query(listing.query, listing.input(cursor))
+        return Shown({kind.key_of(item): item for item in listing.items(output)}, listing.cursor(output))
+
+    async def _following(self, kind: EntityKind, listing: Listing, last: Shown, traversal: Traversal) -> Shown | None:
+        """Read on after the last page, from a moved cursor that repeats the edge if there is one.
 
         A page that begins with known entities leaves nothing out between them and what follows.
         """
         for edge in (Edge.UP, Edge.DOWN) if traversal.edge is None else (traversal.edge,):
-            repeating = moved(cursor, edge)
+            repeating = moved(last.cursor, edge)
             if repeating is None:
                 continue
-            output = await self.query(listing.query, listing.input(repeating))
-            keys = {kind.key_of(item) for item in listing.items(output)}
-            if keys.isdisjoint(edge_keys):
+            shown = await self._shown(kind, listing, repeating)
+            if shown.items.keys().isdisjoint(last.items):
                 continue
             traversal.edge = edge
-            if not keys <= traversal.seen:
-                return output
-            if listing.cursor(output) is None:
+            if not shown.items.keys() <= traversal.seen:
+                return shown
+            if shown.cursor is None:
                 return None
             # A whole page of known entities, and more to come: one cursor value is shared by more than a page.
             traversal.stuck = True
@@ -194,9 +200,9 @@ class Legacy:
         else:
             if traversal.pages >= 3 and traversal.edge is None:
                 traversal.edge = Edge.NONE
-        output = await self.query(listing.query, listing.input(cursor))
-        nothing_new = all(kind.key_of(item) in traversal.seen for item in listing.items(output))
-        return None if nothing_new and listing.cursor(output) in (None, cursor) else output
+        shown = await self._shown(kind, listing, last.cursor)
+        nothing_new = shown.items.keys() <= traversal.seen
+        return None if nothing_new and shown.cursor in (None, last.cursor) else shown
 
     def _failure(self, procedure: str, answer: Busy, failures: int, *, answered: bool) -> ReconcileError:
         if answered:

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from reconcile.compare import Fields
 from reconcile.evidence import Evidence, Moment, Reading
 from reconcile.faults import CATALOGUE, Overlay, Planted, Specimen, plant
 from reconcile.passes import Passes, Plan, Tally
 from reconcile.report import SelfTest
+from shadow import json
 from shadow.events import EntityKey
 
 SPECIMENS: Final = 3 * len(CATALOGUE)
@@ -37,9 +37,10 @@ class Overlaid:
     def reading(self, entity: str, keys: Sequence[str], since: Moment) -> Reading:
         """See Evidence."""
         real = self._evidence.reading(entity, keys, since)
-        states: dict[str, tuple[Fields | None, int]] = dict(real.states)
+        states = dict(real.states)
         for key in self._overlay.keys() & set(keys):
-            states[key] = (self._overlay[key], real.position(key))
+            fields = self._overlay[key]
+            states[key] = (None if fields is None else json.encode(fields).decode(), real.position(key))
         return Reading(real.moment, states, real.begun)
 
     def keys(self, entity: str) -> list[list[str]]:

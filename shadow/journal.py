@@ -29,7 +29,7 @@ class Outcome(StrEnum):
 
 _MOVES: dict[Outcome, frozenset[Outcome]] = {
     Outcome.OPEN: frozenset({Outcome.APPLIED, Outcome.REJECTED, Outcome.IN_DOUBT, Outcome.NOT_APPLIED}),
-    Outcome.IN_DOUBT: frozenset({Outcome.APPLIED, Outcome.NOT_APPLIED, Outcome.OBSERVED}),
+    Outcome.IN_DOUBT: frozenset({Outcome.IN_DOUBT, Outcome.APPLIED, Outcome.NOT_APPLIED, Outcome.OBSERVED}),
 }
 
 WITH_EVENTS = frozenset({Outcome.APPLIED, Outcome.OBSERVED})
@@ -42,9 +42,11 @@ UNSETTLED = (Outcome.OPEN, Outcome.IN_DOUBT)
 def moves(current: Outcome, wanted: Outcome) -> bool:
     """Tell whether settling `wanted` changes an intent that is at `current`; False if it is there already.
 
+    What is in doubt may stay so for another reason.
+
     Raises OutcomeRefused for any move that the protocol does not have, such as applied to rejected.
     """
-    if wanted is current:
+    if wanted is current and wanted not in _MOVES.get(current, ()):
         return False
     if wanted not in _MOVES.get(current, ()):
         raise OutcomeRefused(f"an intent that is {current.value} cannot become {wanted.value}")

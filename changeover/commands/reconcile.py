@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from changeover import options
-from changeover.settings import DATABASE
+from changeover.settings import ADMIN, DATABASE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reconcile.compare import Kind
     from reconcile.passes import Progress
+    from reconcile.report import Point, Report
     from shadow.events import EntityKey
+    from shadow.json import Json
+
+app = typer.Typer(invoke_without_command=True)
 
 
+@app.callback()
 def reconcile(
-    legacy: options.Legacy,
-    contract: options.Contract,
+    context: typer.Context,
+    legacy: options.MaybeLegacy = None,
+    contract: options.MaybeContract = None,
     database: options.Database = DATABASE,
     phase: Annotated[list[str] | None, typer.Option(help="Only this phase; may be repeated.")] = None,
     entity: Annotated[list[str] | None, typer.Option(help="Only this kind of entity; may be repeated.")] = None,
@@ -32,33 +40,44 @@ def reconcile(
     min_coverage: Annotated[
         float, typer.Option(min=0, max=1, help="Below this share of exact comparisons the run is inconclusive.")
     ] = 1.0,
+    volatile: Annotated[
+        list[str] | None,
+        typer.Option(help="A field that the legacy itself reports differently from read to read, as ENTITY.FIELD."),
+    ] = None,
     self_test: Annotated[
         bool, typer.Option(help="Plant known faults into a copy and see whether they are found.")
     ] = True,
+    keep: Annotated[bool, typer.Option(help="Keep the run's figures in the log.")] = True,
     rate: options.Rate = None,
     concurrency: options.Concurrency = 4,
     token: options.LegacyToken = None,
-    format: Annotated[str, typer.Option(help="text · json · junit · sarif · markdown · html")] = "text",  # noqa: A002  the option's name
+    admin: options.Admin = ADMIN,
+    admin_token: options.AdminToken = None,
+    format: Annotated[  # noqa: A002  the option's name
+        str, typer.Option(help="text · json · junit · sarif · markdown · html")
+    ] = "text",
     output: Annotated[Path | None, typer.Option(help="Write the report to a file.", show_default=False)] = None,
 ) -> None:
     """Compare the legacy with the log, exactly, while writes go on; changes neither.
 
     Exit codes: 0 everything was compared and is equal · 1 drift · 2 inconclusive · 3 an error.
     """
+    if context.invoked_subcommand is not None:
+        return
+
     import asyncio
-    import shutil
-    import sys
 
     from changeover.errors import UserError
-    from changeover.output import say
     from reconcile.pace import Limits
-    from reconcile.report import FORMATS, render
+    from reconcile.report import FORMATS
     from reconcile.run import Options
     from reconcile.run import reconcile as run
     from shadow.contract import load
 
     if format not in FORMATS:
         raise UserError(f"--format takes {', '.join(FORMATS)}, not {format!r}", code=3)
+    if legacy is None or contract is None:
+        raise UserError("reconcile compares two things: give --legacy, the API's address, and --contract, its meaning")
     wanted = Options(
         phases=tuple(phase or ()),
         entities=tuple(entity or ()),
@@ -67,21 +86,94 @@ def reconcile(
         seed=seed,
         limits=Limits(rate, concurrency),
         headers=options.bearer(token),
+        volatile=tuple(volatile or ()),
         keyring=options.keyring(),
         self_test=self_test,
         fail_on=_kinds(fail_on),
         min_coverage=min_coverage,
     )
-    rules = load(contract)
-    report = asyncio.run(run(rules, database, legacy, wanted, progress=_show))
+    report = asyncio.run(run(load(contract), database, legacy, wanted, progress=_show))
+    if keep:
+        asyncio.run(_keep(report, database, admin, admin_token))
+    _tell(report, format, output, contract, database)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def history(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest runs.")] = 20,
+    database: options.Database = DATABASE,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the runs that were kept, oldest first."""
+    from changeover.database import reading
+    from changeover.output import emit_json, table
+    from reconcile.record import kept
+
+    with reading(database) as log:
+        runs = kept(log, lines)
+    if as_json:
+        for run in runs:
+            emit_json(run)
+    else:
+        table(
+            [_row(run) for run in runs],
+            ["finished", "verdict", "position", "planned", "exact", "differ", "self-test", "findings"],
+        )
+
+
+def _row(run: dict[str, Json]) -> dict[str, Json]:
+    from changeover.output import instant
+
+    test = run["self_test"]
+    return {
+        "finished": instant(run["finished"]),
+        "verdict": run["verdict"],
+        "position": run["last_position"],
+        "planned": f"{run['planned']}{' (sample)' if run['sampled'] else ''}",
+        "exact": run["exact"],
+        "differ": run["differing"],
+        "self-test": None if test is None else f"{test['found']}/{test['planted']}",
+        "findings": ", ".join(f"{count} {kind}" for kind, count in run["findings"].items()) or None,
+    }
+
+
+async def _keep(report: Report, database: str, admin: str, token: str | None) -> None:
+    """Keep the run in the log; that it could not be kept is said, and changes nothing about the run."""
+    from changeover.commands.backfill import appender_for
+    from changeover.errors import UserError
+    from changeover.output import warn
+    from reconcile.record import draft
+    from shadow.errors import Mendable
+    from shadow.ids import new_id
+
+    try:
+        async with appender_for(database, admin, token) as appender:
+            await appender.append([draft(report, new_id(report.finished))], {})
+    except (Mendable, UserError) as error:
+        warn(f"changeover: the run was not kept: {error}")
+
+
+def _tell(report: Report, form: str, output: Path | None, contract: Path, database: str) -> None:
+    import shutil
+    import sys
+
+    from changeover.database import reading
+    from changeover.output import say
+    from reconcile.record import kept, trend
+    from reconcile.report import render
+
+    runs: Sequence[Point] = ()
+    if form == "html":
+        with reading(database) as log:
+            runs = trend(kept(log, 60))
     width = shutil.get_terminal_size((100, 24)).columns
     color = sys.stdout.isatty() and output is None
-    text = render(report, format, width=width, color=color, contract=str(contract))
+    text = render(report, form, width=width, color=color, contract=str(contract), trend=runs)
     if output is None:
         say(text.rstrip("\n"))
     else:
-        output.write_text(text)
-    raise typer.Exit(report.exit_code)
+        output.write_text(text, "utf-8")
 
 
 def _kinds(names: list[str] | None) -> frozenset[Kind]:

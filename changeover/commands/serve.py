@@ -23,6 +23,17 @@ def serve(
     initial_stage: Annotated[
         str, typer.Option(help="The stage of a phase that the log has not seen: off or dualwrite.")
     ] = "off",
+    legacy_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CHANGEOVER_LEGACY_TOKEN",
+            show_default=False,
+            help="A bearer token for the proxy's own reads of the legacy, by which it resolves doubts.",
+        ),
+    ] = None,
+    response_timeout: Annotated[
+        float, typer.Option(help="Seconds that the legacy may take to begin an answer; then the client gets 504.")
+    ] = 60,
     drain: Annotated[float, typer.Option(help="Seconds to wait for what is in flight at a stage change or stop.")] = 15,
 ) -> None:
     """Stand in front of the legacy: pass everything through and mirror its mutations into the log.
@@ -43,6 +54,8 @@ def serve(
             admin_token=admin_token,
             subscriber_token=subscriber_token,
             initial_stage=initial_stage,
+            legacy_token=legacy_token,
+            response_timeout=response_timeout,
             drain=drain,
         ).checked()
     )

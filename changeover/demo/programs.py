@@ -48,11 +48,18 @@ class Program:
 
 
 @asynccontextmanager
-async def program(name: str, *command: str) -> AsyncIterator[Program]:
-    """Run a command for the length of a block."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=PIPE, stdout=PIPE, cwd=ROOT, env=os.environ | {"NODE_NO_WARNINGS": "1"}, limit=2**22
-    )
+async def program(name: str, *command: str, log: Path | None = None) -> AsyncIterator[Program]:
+    """Run a command for the length of a block; what it writes to standard error goes to `log`, if there is one."""
+    with (log or Path(os.devnull)).open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=errors if log else None,
+            cwd=ROOT,
+            env=os.environ | {"NODE_NO_WARNINGS": "1"},
+            limit=2**22,
+        )
     try:
         yield Program(name, process)
     finally:
@@ -70,7 +77,12 @@ async def finished(*command: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "changeover", *command, stdin=DEVNULL, stdout=PIPE, cwd=ROOT
     )
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
     return process.returncode or 0, output.decode()
 
 
@@ -82,13 +94,31 @@ class Stage:
     proxy: str
     admin: str
     database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The two clients, each at its user's day as soon as it runs."""
+
     gui: Program
     tui: Program
 
 
 @asynccontextmanager
+async def clients(running: Stage) -> AsyncIterator[Clients]:
+    """Start both clients, which know of nothing but the proxy."""
+    node = str(ROOT / "scripts" / "with-node")
+    api = f"{running.proxy}/trpc"
+    async with (
+        program("gui", node, "node", f"{EXAMPLES}/clients/gui.mjs", "--api", api) as gui,
+        program("tui", node, "node", f"{EXAMPLES}/clients/tui.mjs", "--api", api) as tui,
+    ):
+        yield Clients(gui, tui)
+
+
+@asynccontextmanager
 async def stage(data: Path) -> AsyncIterator[Stage]:
-    """Start the legacy, the proxy before it, and both clients behind the proxy."""
+    """Start the legacy and the proxy before it."""
     node = str(ROOT / "scripts" / "with-node")
     database = f"sqlite:///{data / 'changeover.db'}"
     async with AsyncExitStack() as stack:
@@ -98,11 +128,5 @@ async def stage(data: Path) -> AsyncIterator[Stage]:
         command = [sys.executable, "-m", "changeover", "serve", "--legacy", address, "--database", database]
         command += ["--contract", f"{EXAMPLES}/contract.toml", "--port", "0", "--admin-port", "0"]
         command += ["--initial-stage", "dualwrite"]
-        ready = await (await stack.enter_async_context(program("proxy", *command))).line()
-        clients = [
-            await stack.enter_async_context(
-                program(name, node, "node", f"{EXAMPLES}/clients/{name}.mjs", "--api", f"{ready['url']}/trpc")
-            )
-            for name in ("gui", "tui")
-        ]
-        yield Stage(address, ready["url"], ready["admin"], database, *clients)
+        ready = await (await stack.enter_async_context(program("proxy", *command, log=data / "proxy.log"))).line()
+        yield Stage(address, ready["url"], ready["admin"], database)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from changeover.demo.programs import EXAMPLES, ROOT, Program, Stage, finished, stage
+from changeover.demo.programs import EXAMPLES, ROOT, Clients, Program, Stage, clients, finished, stage
 from changeover.errors import UserError
 from changeover.output import bold, say
 from shadow import json
@@ -47,16 +47,34 @@ async def _tell(data: Path, *, keep: bool) -> bool:
     told = Told()
     async with stage(data) as running:
         say(bold(f"Two clients, one API ({running.legacy}), and Changeover between them ({running.proxy})"))
-        await _a_day(running, told)
-        await _the_log(running, told)
-        await _the_proof(running, told)
-        say(bold("Everything above was true." if told.all_true else "NOT everything above was true."))
-        if keep:
-            await _stay(running)
+        await _what_was_there(running, told)
+        async with clients(running) as both:
+            await _a_day(both, told)
+            await _the_log(running, told)
+            await _the_proof(running, told)
+            say(bold("Everything above was true." if told.all_true else "NOT everything above was true."))
+            if keep:
+                await _stay(running)
     return told.all_true
 
 
-async def _a_day(running: Stage, told: Told) -> None:
+async def _what_was_there(running: Stage, told: Told) -> None:
+    command = [
+        "backfill",
+        "--legacy",
+        running.legacy,
+        "--database",
+        running.database,
+        "--admin",
+        running.admin,
+        "--json",
+    ]
+    status, text = await finished(*command, "--contract", str(EXAMPLES / "contract.toml"))
+    imported = sum(kind["imported"] for kind in json.decode(text)) if status == 0 else 0
+    told.claim(f"the {imported} things that the API had before are in the log now", holds=imported > 0)
+
+
+async def _a_day(both: Clients, told: Told) -> None:
     say()
     say(bold(f"{'GUI (httpBatchLink)':<{WIDTH}}TUI (httpLink)"))
     lines: asyncio.Queue[Json] = asyncio.Queue()
@@ -69,13 +87,13 @@ async def _a_day(running: Stage, told: Told) -> None:
                 return
 
     async with asyncio.TaskGroup() as group:
-        listening = [group.create_task(listen(client)) for client in (running.gui, running.tui)]
+        listening = [group.create_task(listen(client)) for client in (both.gui, both.tui)]
         while not (all(task.done() for task in listening) and lines.empty()):
             try:
                 _show(await asyncio.wait_for(lines.get(), 0.2), told)
             except TimeoutError:
                 continue
-    gui, tui, read = await _lists(running)
+    gui, tui, read = await _lists(both)
     say()
     for session in gui:
         title, model = session.get("title") or "(no title)", session.get("model")
@@ -92,19 +110,19 @@ def _show(line: Json, told: Told) -> None:
         told.claim(f"{line['client']}: {line['what']}: {line['error']}", holds=False)
 
 
-async def _lists(running: Stage) -> tuple[Json, Json, Json]:
+async def _lists(both: Clients) -> tuple[Json, Json, Json]:
     """Ask both clients for their live lists, until the two have seen the last event, and one for the API's own."""
     lists: list[Json] = []
     for _ in range(100):
         lists = []
-        for client in (running.gui, running.tui):
+        for client in (both.gui, both.tui):
             client.tell("sessions")
             lists.append(await client.until(lambda line: line["kind"] == "sessions"))
         if lists[0]["position"] == lists[1]["position"]:
             break
         await asyncio.sleep(0.1)
-    running.gui.tell("read")
-    read = await running.gui.until(lambda line: line["kind"] == "read")
+    both.gui.tell("read")
+    read = await both.gui.until(lambda line: line["kind"] == "read")
     return _sorted(lists[0]["sessions"]), _sorted(lists[1]["sessions"]), _sorted(read["sessions"])
 
 
@@ -115,9 +133,10 @@ def _sorted(sessions: Json) -> Json:
 async def _the_log(running: Stage, told: Told) -> None:
     say()
     say(bold("The log"))
-    _, tail = await finished("events", "tail", "-n", "5", "--database", running.database)
+    _, tail = await finished("events", "tail", "-n", "5", "--json", "--database", running.database)
     for line in tail.splitlines():
-        say(f"  {line[:110]}")
+        event = json.decode(line)
+        say(f"  {event['position']:>4}  {event['type']:<24} {event['channel']}")
     status, verified = await finished("events", "verify", "--database", running.database)
     told.claim(verified.strip(), holds=status == 0)
     contract = str(EXAMPLES / "contract.toml")
@@ -129,7 +148,7 @@ async def _the_proof(running: Stage, told: Told) -> None:
     say()
     say(bold("The proof"))
     command = ["reconcile", "--legacy", running.legacy, "--database", running.database]
-    command += ["--contract", str(EXAMPLES / "contract.toml"), "--phase", "sessions", "--format", "json"]
+    command += ["--contract", str(EXAMPLES / "contract.toml"), "--format", "json"]
     status, text = await finished(*command)
     report = json.decode(text)
     checked = sum(scope["planned"] for scope in report["scopes"])

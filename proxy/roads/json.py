@@ -11,9 +11,13 @@ from proxy.mirror import Asked, Call, Mirror
 from proxy.trpc.envelopes import CallOutcome, Unknown, decode_answer
 from proxy.trpc.transformers import Transformer
 from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
+from shadow.faults import Point, reach
 
 BIGGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are held in memory at most; a longer one leaves its calls in doubt."""
+
+OF_GATEWAYS = frozenset({408, 429, 499, 502, 503, 504})
+"""Statuses that, without a word of tRPC, come from whoever stands before the legacy: the call may still run."""
 
 
 class TooLarge(Exception):
@@ -75,7 +79,12 @@ async def mirror_json(
             except Lost as error:
                 await attempt.doubt(error.code)
                 raise
-            await attempt.settle(dict(enumerate(read_answer(count, answer, whole, transformer))))
+            reach(Point.FORWARDED)
+            outcomes = read_answer(count, answer, whole, transformer)
+            if answer.status in OF_GATEWAYS and all(isinstance(outcome, Unknown) for outcome in outcomes):
+                await attempt.doubt(f"gateway:{answer.status}")
+            else:
+                await attempt.settle(dict(enumerate(outcomes)))
     except UpstreamError as error:
         await send_whole(send, *refuse(scope, error.status, str(error)))
         return
@@ -83,6 +92,7 @@ async def mirror_json(
         {"type": "http.response.start", "status": answer.status, "reason": answer.reason, "headers": answer.headers}
     )
     await send({"type": "http.response.body", "body": whole, "trailers": answer.trailers})
+    reach(Point.TOLD)
 
 
 async def whole_answer(answer: Answer) -> bytes:

@@ -76,9 +76,11 @@ class StreamDecoder(ABC):
         self._status = status
         self._settled: set[int] = set()
         self._unread: list[bytes] = []
-        self._fed = 0
         self._plain = False
-        self._broken = False
+        self.fed = 0
+        """How many bytes were fed."""
+        self.broken = False
+        """True once the stream went on in a way that cannot be read; calls not settled by then stay unknown."""
         self.cleared = 0
         """Up to this offset every byte has been read."""
 
@@ -89,29 +91,29 @@ class StreamDecoder(ABC):
         while not self._plain and (end := data.find(b"\n", start)) >= 0:
             self._unread.append(data[start : end + 1])
             start = end + 1
-            decoded += self._take_line(self._fed + start)
+            decoded += self._take_line(self.fed + start)
         if start < len(data):
             self._unread.append(data[start:])
-        self._fed += len(data)
-        if self._broken:
+        self.fed += len(data)
+        if self.broken:
             self._unread.clear()
-        if self._broken or len(self._settled) == self._count or (not self._plain and self._only_pings()):
-            self.cleared = self._fed
+        if self.broken or len(self._settled) == self._count or (not self._plain and self._only_pings()):
+            self.cleared = self.fed
         return decoded
 
     def close(self) -> list[Decoded]:
         """Say that the body has ended; returns an outcome for every call that has none yet."""
-        decoded = [] if self._plain else self._take_line(self._fed)
+        decoded = [] if self._plain else self._take_line(self.fed)
         rest = b"".join(self._unread)
         self._unread.clear()
         if not self._started():
             whole = decode_answer(self._count, self._status, rest, self._transformer)
-            decoded = [Decoded(index, outcome, self._fed) for index, outcome in enumerate(whole)]
+            decoded = [Decoded(index, outcome, self.fed) for index, outcome in enumerate(whole)]
         else:
             missing = sorted(set(range(self._count)) - self._settled)
-            decoded += [Decoded(index, CUT_SHORT, self._fed) for index in missing]
+            decoded += [Decoded(index, CUT_SHORT, self.fed) for index in missing]
         self._settled = set(range(self._count))
-        self.cleared = self._fed
+        self.cleared = self.fed
         return decoded
 
     @property
@@ -124,14 +126,14 @@ class StreamDecoder(ABC):
 
     def _take_line(self, end_offset: int) -> list[Decoded]:
         line = b"".join(self._unread)
-        if self._broken or not line.strip(b" \r\n"):
+        if self.broken or not line.strip(b" \r\n"):
             self._forget(end_offset)
             return []
         try:
             outcomes = self._read_line(line.strip(b" \r\n"))
         except (NotJsonError, TransformerError, RecursionError):
             # What is no stream from its first line on is a plain answer; a stream that breaks later tells no more.
-            self._plain, self._broken = not self._started(), self._started()
+            self._plain, self.broken = not self._started(), self._started()
             if self._plain:
                 return []
             outcomes = []

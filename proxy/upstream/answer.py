@@ -67,6 +67,15 @@ class Answer:
         """Wait for the whole rest of the body; raises `Lost` when it is cut short."""
         return b"".join([piece async for piece in self])
 
+    async def arrived(self) -> bytes:
+        """Wait for the next piece and return it with all that has come after it; b"" at the end. Raises `Lost`."""
+        pieces: list[bytes] = []
+        async for piece in self:
+            pieces.append(piece)
+            if not self._pieces:
+                break
+        return b"".join(pieces)
+
     def __aiter__(self) -> Answer:
         return self
 

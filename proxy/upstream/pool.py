@@ -40,6 +40,18 @@ class Limits:
     """A mutation stays this far from the limit that the legacy says: its clock starts at the other end of the wire."""
 
 
+def may_carry(idle: float, said: float | None, limits: Limits, *, safe: bool) -> bool:
+    """Tell whether a connection idle for `idle` seconds may carry a request; `said` is how long the legacy keeps one.
+
+    A safe request can be sent again when the legacy closes just then; a mutation cannot, so it keeps a distance.
+    """
+    if safe:
+        return idle < (limits.idle if said is None else min(said, limits.idle))
+    if said is None:
+        return idle < limits.idle_unsaid
+    return idle < said - min(limits.idle_margin, said / 2)
+
+
 class Upstream:
     """Connections to one legacy.
 
@@ -122,23 +134,11 @@ class Upstream:
             connection = self._idle.pop()
             if connection.closed:
                 continue
-            if safe:
-                if now - connection.idle_since < self._kept(connection):
-                    return connection
-            elif now - connection.idle_since < self._trusted(connection) and connection.is_quiet():
+            idle = now - connection.idle_since
+            if may_carry(idle, connection.idle_limit, self.limits, safe=safe) and (safe or connection.is_quiet()):
                 return connection
             connection.abort(Lost("given_up", "idle for too long"))
         return None
-
-    def _kept(self, connection: Connection) -> float:
-        said = connection.idle_limit
-        return self.limits.idle if said is None else min(said, self.limits.idle)
-
-    def _trusted(self, connection: Connection) -> float:
-        said = connection.idle_limit
-        if said is None:
-            return self.limits.idle_unsaid
-        return said - min(self.limits.idle_margin, said / 2)
 
     async def _wait_or_connect(self) -> Connection:
         if self._closed:
@@ -267,7 +267,7 @@ class Upstream:
             if connection.deadline <= now:
                 connection.abort(Lost(connection.deadline_code, _TIMEOUTS[connection.deadline_code]))
         for connection in self._idle[:]:
-            if now - connection.idle_since >= self._kept(connection):
+            if not may_carry(now - connection.idle_since, connection.idle_limit, self.limits, safe=True):
                 self._idle.remove(connection)
                 connection.abort(Lost("given_up", "idle for too long"))
         if self._connections:

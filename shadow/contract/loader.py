@@ -443,9 +443,11 @@ class _Loader:
             return None
         try:
             function = getattr(self._module(match[1]), match[2])
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except Exception as error:  # noqa: BLE001 - somebody else's module runs here
             section.problem(
-                "python", f"cannot be loaded: {error}", "the module is looked for beside the contract first"
+                "python",
+                f"cannot be loaded: {type(error).__name__}: {error}",
+                "the module is looked for beside the contract first",
             )
             return None
         if not callable(function):

@@ -39,12 +39,13 @@ async def test_a_past_is_imported_beside_a_running_proxy_and_everything_is_equal
     key = {"providerId": "acme", "config": {"apiKey": "sk-acme-0123456789", "baseUrl": "http://acme"}}
     await node_client.call(Client(legacy.url), mutation("config.updateProviderConfig", key))
 
+    where += ("--admin", proxy.admin)
     before = await asyncio.to_thread(changeover, "reconcile", *where, "--format", "json")
     imported, _ = await asyncio.gather(
-        asyncio.to_thread(changeover, "backfill", *where, "--admin", proxy.admin, "--json"),
+        asyncio.to_thread(changeover, "backfill", *where, "--json"),
         create(node_client, f"{proxy.url}/trpc", 5),
     )
-    again = await asyncio.to_thread(changeover, "backfill", *where, "--admin", proxy.admin, "--json")
+    again = await asyncio.to_thread(changeover, "backfill", *where, "--json")
     after = await asyncio.to_thread(changeover, "reconcile", *where, "--format", "json")
 
     assert before.returncode == 1, before.stdout + before.stderr
@@ -53,6 +54,8 @@ async def test_a_past_is_imported_beside_a_running_proxy_and_everything_is_equal
     assert after.returncode == 0, after.stdout + after.stderr
     scopes = {scope["entity"]: scope["matched"] for scope in json.loads(after.stdout)["scopes"]}
     assert scopes == {"session": 8, "message": 0, "provider": 1, "selection": 1, "rule": 4, "agent": 1}
+    runs = await asyncio.to_thread(changeover, "reconcile", "history", "--json", "--database", proxy.database)
+    assert [json.loads(line)["verdict"] for line in runs.stdout.splitlines()] == ["drift", "clean"]
     told = await asyncio.to_thread(changeover, "events", "tail", "--json", "--database", proxy.database)
     assert "acme" in told.stdout
     assert "sk-acme-0123456789" not in told.stdout

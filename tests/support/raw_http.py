@@ -58,6 +58,11 @@ class RawStream:
         self._body = bytearray()
         self._complete = False
 
+    @property
+    def body(self) -> bytes:
+        """What has come of the body by now."""
+        return bytes(self._body)
+
     async def until(self, expected: bytes) -> None:
         """Read on until `expected` is in the body; raises `EOFError` when the answer ends without it."""
         while expected not in self._body:

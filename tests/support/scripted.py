@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,6 +46,8 @@ class Visit:
 
     def reset(self) -> None:
         """Break the connection off with a reset."""
+        # Without lingering a close is a reset, whatever was read before.
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -114,6 +118,13 @@ async def proxied(
     async with serving(app, bind("127.0.0.1", 0), grace=1) as server:
         yield server
     await upstream.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let everything else run until the condition holds; ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition has no event of its own
+            await asyncio.sleep(0)
 
 
 async def converse(port: int, data: bytes, *, until: bytes | None = None) -> bytes:

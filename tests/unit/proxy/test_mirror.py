@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.creations import Creations
 from proxy.metrics import Metrics
 from proxy.mirror import Asked, Call, Mirror
 from proxy.trpc.envelopes import Failure, Success, Unknown
@@ -72,6 +73,7 @@ def _mirror(log: Log) -> Mirror:
         clock=lambda: 1000,
         new_id=lambda: f"event-{next(ids)}",
         metrics=Metrics(),
+        creations=Creations(),
     )
 
 
@@ -137,11 +139,11 @@ async def test_what_is_left_unsettled_is_in_doubt(mirror: Mirror, log: Log) -> N
     assert (intent.outcome, intent.detail) == (Outcome.IN_DOUBT, "aborted")
 
 
-async def test_a_call_that_provably_never_arrived_is_rejected(mirror: Mirror, log: Log) -> None:
+async def test_a_call_that_provably_never_arrived_is_not_applied(mirror: Mirror, log: Log) -> None:
     async with mirror.attempt([call(mirror, "note.edit", {"id": "n", "text": "a"})], ASKED) as attempt:
         await attempt.not_sent("connect_refused")
 
-    assert (only_intent(log).outcome, only_intent(log).detail) == (Outcome.REJECTED, "connect_refused")
+    assert (only_intent(log).outcome, only_intent(log).detail) == (Outcome.NOT_APPLIED, "connect_refused")
 
 
 async def test_a_mutation_without_a_rule_is_recorded_as_unmapped(mirror: Mirror, log: Log) -> None:

@@ -9,6 +9,8 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shadow.contract import (
     Ask,
@@ -205,3 +207,28 @@ def test_the_example_contract_covers_what_the_example_api_can_change() -> None:
         event.type for rule in contract.mutations.values() for event in rule.events if event.effect is Effect.DELETE
     }
     assert deletions == {"session-deleted", "provider-removed"}
+
+
+EXAMPLE = (Path(__file__).parents[4] / "examples" / "contract.toml").read_text("utf-8").splitlines()
+VALUES = ["7", "[]", "{}", "true", '""', '"input."', "[1]", "[{}]", '["*"]']
+
+
+@given(data=st.data())
+def test_whatever_is_written_comes_to_a_contract_or_to_problems(data: st.DataObject) -> None:
+    """However a contract is garbled, its author never sees a traceback, and each problem has a line of the file."""
+    lines = list(EXAMPLE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        key, equals, _value = lines[at].partition(" = ")
+        garbled = [[f"{key}{equals}{value}"] for value in VALUES]
+        lines[at : at + 1] = data.draw(st.sampled_from([[], [lines[at], lines[at]], ["[x]"], *garbled]))
+    text = "\n".join(lines)
+
+    try:
+        parse(text, "c.toml")
+        return
+    except ContractError as error:
+        found = error.problems
+
+    assert found
+    assert all(1 <= problem.line <= len(lines) for problem in found)

@@ -1,0 +1,180 @@
+"""A real legacy fails in every way it can; the proxy finds out what became of each call, with nobody's help."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from shadow.journal import Outcome
+from tests.support.contracts import impatient
+from tests.support.journal import drafts, fields, intents, settled, until
+from tests.support.legacy import Legacy, running_legacy
+from tests.support.node import stop
+from tests.support.proxy import ProxyProcess, start_proxy
+
+FLAGS = ("--response-timeout", "0.5")
+
+
+@pytest.fixture(name="proxy")
+async def _proxy(legacy: Legacy, tmp_path: Path) -> AsyncIterator[ProxyProcess]:
+    proxy = await asyncio.to_thread(start, legacy, tmp_path)
+    yield proxy
+    await asyncio.to_thread(stop, proxy.process, grace=60)
+
+
+def start(legacy: Legacy, folder: Path, **environment: str) -> ProxyProcess:
+    return start_proxy(
+        f"http://127.0.0.1:{legacy.port}",
+        folder / "proxy",
+        *FLAGS,
+        contract=impatient(folder),
+        environment=environment,
+    )
+
+
+async def call(url: str, procedure: str, given: Any, fault: str | None = None) -> httpx.Response:
+    headers = {} if fault is None else {"x-fault": fault}
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        return await client.post(f"{url}/trpc/{procedure}", json=given, headers=headers)
+
+
+async def made(url: str, **more: Any) -> Any:
+    answer = await call(url, "session.create", {"provider": "openai", "model": "gpt-5", **more})
+    assert answer.status_code == 200
+    return answer.json()["result"]["data"]["id"]
+
+
+FAULTS = ["error", "reset", "hang", "truncate"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_change_that_was_applied_before_the_failure_leads_to_the_event_that_it_owes(
+    proxy: ProxyProcess, fault: str
+) -> None:
+    key = await made(proxy.url)
+
+    answer = await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "Plans"}, f"{fault}-after-commit")
+    settlements = await settled(proxy.database)
+
+    assert answer.status_code >= 500
+    assert [intent.outcome for intent in settlements] == [Outcome.APPLIED, Outcome.APPLIED]
+    assert [draft.type for draft in drafts(proxy.database)] == ["session-created", "session-title-updated"]
+    assert drafts(proxy.database)[-1].cause == f"intent:{settlements[-1].id}"
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "hang"])
+async def test_a_change_that_was_not_applied_leads_to_no_event(proxy: ProxyProcess, fault: str) -> None:
+    key = await made(proxy.url)
+
+    await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "Plans"}, f"{fault}-before-commit")
+    settlements = await settled(proxy.database)
+
+    assert settlements[-1].outcome is Outcome.NOT_APPLIED
+    assert [draft.type for draft in drafts(proxy.database)] == ["session-created"]
+
+
+@pytest.mark.parametrize(("point", "events"), [("before", []), ("after", ["session-created"])])
+@pytest.mark.parametrize("fault", ["error", "reset"])
+async def test_a_create_whose_key_nobody_heard_is_found_by_listing(
+    proxy: ProxyProcess, legacy: Legacy, point: str, fault: str, events: list[str]
+) -> None:
+    await call(proxy.url, "session.create", {"provider": "openai", "model": "gpt-5"}, f"{fault}-{point}-commit")
+    (intent,) = await settled(proxy.database)
+
+    assert [draft.type for draft in drafts(proxy.database)] == events
+    assert intent.outcome is (Outcome.APPLIED if events else Outcome.NOT_APPLIED)
+    if events:
+        (row,) = legacy.audit()
+        found = fields(proxy.database, "session", row.key)
+        assert found is not None
+        assert (found["provider"], found["model"]) == ("openai", "gpt-5")
+
+
+async def test_creates_in_doubt_at_the_same_time_are_told_apart(proxy: ProxyProcess, legacy: Legacy) -> None:
+    models = [f"m{number}" for number in range(6)]
+    points = ["before" if number % 2 else "after" for number in range(6)]
+    async with asyncio.TaskGroup() as group:
+        for model, point in zip(models, points, strict=True):
+            given = {"provider": "openai", "model": model}
+            group.create_task(call(proxy.url, "session.create", given, f"reset-{point}-commit"))
+    settlements = await settled(proxy.database)
+
+    applied = {"m0", "m2", "m4"}
+    told = {intent.input["model"]: intent.outcome for intent in settlements}
+    assert {model for model, outcome in told.items() if outcome is Outcome.APPLIED} == applied
+    assert {model for model, outcome in told.items() if outcome is Outcome.NOT_APPLIED} == set(models) - applied
+    assert len(drafts(proxy.database)) == len(legacy.audit()) == 3
+
+
+async def test_other_writers_wait_until_a_doubt_is_resolved_and_keep_the_legacys_order(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    key = await made(proxy.url)
+    await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "first"}, "reset-after-commit")
+    second = await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "second"})
+
+    assert second.status_code == 200
+    titles = [draft.data.get("title") for draft in drafts(proxy.database)]
+    assert titles == [None, "first", "second"]
+
+
+async def test_a_provider_in_doubt_is_told_by_its_masked_key(proxy: ProxyProcess) -> None:
+    async def save(secret: str, fault: str | None = None) -> None:
+        given = {"providerId": "openai", "config": {"apiKey": secret, "defaultModel": "gpt-5"}}
+        await call(proxy.url, "config.updateProviderConfig", given, fault)
+
+    await save("sk-1111111111111111")
+    await save("sk-2222222222222222", "reset-after-commit")
+    await settled(proxy.database)
+    await save("sk-3333333333333333", "reset-before-commit")
+    outcomes = [intent.outcome for intent in await settled(proxy.database)]
+
+    assert outcomes == [Outcome.APPLIED, Outcome.APPLIED, Outcome.NOT_APPLIED]
+
+
+async def test_what_a_dead_legacy_did_is_found_out_when_it_is_back(proxy: ProxyProcess, legacy: Legacy) -> None:
+    key = await made(proxy.url)
+    await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "Plans"}, "crash-after-commit")
+    await legacy.exited()
+    await until(lambda: intents(proxy.database)[-1].outcome is Outcome.IN_DOUBT)
+
+    async with running_legacy(legacy.data, "--faults", port=legacy.port):
+        settlements = await settled(proxy.database)
+
+    assert settlements[-1].outcome is Outcome.APPLIED
+    assert drafts(proxy.database)[-1].type == "session-title-updated"
+
+
+@pytest.mark.parametrize("step", ["intended", "forwarded", "answered", "inside-settle", "settled"])
+async def test_what_a_killed_proxy_left_open_is_resolved_at_its_next_start(
+    legacy: Legacy, tmp_path: Path, step: str
+) -> None:
+    """Whichever step it dies at, the journal, the log and the legacy agree soon after it is back."""
+    proxy = await asyncio.to_thread(start, legacy, tmp_path, CHANGEOVER_FAULT=step)
+    with pytest.raises(httpx.HTTPError):
+        await call(proxy.url, "session.create", {"provider": "openai", "model": "gpt-5"})
+    await asyncio.to_thread(stop, proxy.process)
+    again = await asyncio.to_thread(start, legacy, tmp_path)
+    try:
+        (intent,) = await settled(again.database)
+        events = drafts(again.database)
+    finally:
+        await asyncio.to_thread(stop, again.process, grace=60)
+
+    assert len(events) == len(legacy.audit())
+    assert (intent.outcome is Outcome.APPLIED) == bool(events)
+
+
+async def test_what_the_contract_cannot_read_is_quarantined_and_blocks_nobody(proxy: ProxyProcess) -> None:
+    key = await made(proxy.url)
+    message = {"sessionId": key, "content": "hello"}
+    await call(proxy.url, "message.add", message, "error-after-commit")
+    await until(lambda: (intents(proxy.database)[-1].detail or "").startswith("quarantined:unreadable"))
+
+    assert (await call(proxy.url, "message.add", message)).status_code == 200
+    assert intents(proxy.database)[-2].outcome is Outcome.IN_DOUBT
