@@ -17,7 +17,7 @@ from proxy.metrics import Metrics
 from proxy.mirror import Mirror
 from proxy.refusal import Refusals
 from proxy.server import Server, bind, serving
-from proxy.subscriptions import Subscriptions
+from proxy.subscriptions.routes import subscriptions
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Upstream
 from shadow.contract import parse
@@ -137,11 +137,6 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
     metrics = Metrics()
     numbers = itertools.count()
 
-    async def read(patterns: Sequence[str], after: int, limit: int) -> list[Event]:
-        return await asyncio.to_thread(log.read, patterns, after, limit)
-
-    tail = Tail(read, log.head.position)
-    log.on_commit(tail.committed)
     transformer = TRANSFORMERS[checked.legacy.transformer]
     mirror = Mirror(
         contract=checked,
@@ -155,12 +150,22 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
         new_id=lambda: f"event-{next(numbers)}",
         metrics=metrics,
     )
+    channels = subscriptions(
+        log,
+        checked,
+        upstream,
+        metrics,
+        refuse=Refusals(transformer),
+        token=None,
+        clock=lambda: 1000,
+        new_id=lambda: f"event-{next(numbers)}",
+    )
     proxy = Proxy(
         contract=checked,
         mirror=mirror,
         fence=Fence(),
         upstream=upstream,
-        subscriptions=Subscriptions(tail, log.head.epoch, metrics),
+        subscriptions=channels,
         metrics=metrics,
         transformer=transformer,
         forwarding=Forwarding(tell=False),
@@ -171,7 +176,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
     )
     try:
         async with serving(proxy, bind("127.0.0.1", 0), grace=1) as server:
-            yield Mirrored(f"http://127.0.0.1:{server.port}", server, log, writer, tail, proxy)
+            yield Mirrored(f"http://127.0.0.1:{server.port}", server, log, writer, channels.feed.tail, proxy)
     finally:
         await upstream.close()
         await log.close()
