@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from changeover.commands import backfill, contract, demo, events, reconcile, serve, stage, state, status
+from changeover.commands import backfill, contract, demo, doubts, events, reconcile, serve, stage, state, status
 from changeover.errors import Refusal, explain
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("status")(status.status)
+app.command("doubts")(doubts.doubts)
 app.command("backfill")(backfill.backfill)
 app.command("state")(state.state)
 app.add_typer(contract.app, name="contract")

@@ -38,6 +38,7 @@ from proxy.upstream import Limits, Upstream, UpstreamError
 from shadow.contract import Contract, load
 from shadow.events import Draft, EntityKey
 from shadow.ids import new_id
+from shadow.journal import QUARANTINED
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
@@ -123,6 +124,11 @@ class Running:
                 }
                 for standing in self.stages.standings()
             ],
+            "doubts": {
+                "count": len(doubts),
+                "quarantined": sum(1 for intent in doubts if (intent.detail or "").startswith(QUARANTINED)),
+                "oldest_seconds": max(0, clock() - doubts[0].received) / 1000 if doubts else None,
+            },
             "mutations": [by_procedure[name] for name in sorted(by_procedure)],
             "not_mirrored": self.metrics.not_mirrored_counts(),
         }

@@ -26,7 +26,6 @@ import structlog
 from proxy.creations import Creation, Creations
 from proxy.reading import Found, LegacyAway, LegacyReader, ReadRefused
 from proxy.verdict import (
-    QUARANTINED,
     Candidate,
     Create,
     Fields,
@@ -44,7 +43,7 @@ from shadow.contract.rules import BEFORE, EventRule, KeysOf
 from shadow.errors import LogUnavailable
 from shadow.events import Draft, Effect, EntityKey
 from shadow.faults import Point, reach
-from shadow.journal import UNSETTLED, Intent, Outcome, Settlement
+from shadow.journal import QUARANTINED, UNSETTLED, Intent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log

@@ -26,12 +26,11 @@ from proxy.doubt import Left, unnamed
 from proxy.metrics import Metrics
 from proxy.trpc.envelopes import CallOutcome, Failure, Success, Unknown
 from proxy.trpc.transformers import UNDEFINED
-from proxy.verdict import ANSWERED
 from shadow.contract import Contract, ExpressionError, Rule
 from shadow.errors import LogUnavailable
 from shadow.events import Draft, EntityKey, Event
 from shadow.faults import Point, reach
-from shadow.journal import NewIntent, Outcome, Settlement
+from shadow.journal import ANSWERED, NewIntent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.stages import Stage

@@ -16,19 +16,13 @@ from shadow import json
 from shadow.contract import Entity
 from shadow.contract.rules import Unpredictable
 from shadow.events import Draft, Effect, EntityKey
-from shadow.journal import Outcome
+from shadow.journal import ANSWERED, QUARANTINED, Outcome
 from shadow.json import Json
 
 Fields = dict[str, Json]
 
 OBSERVED = "entity-observed"
 """The type of an event that records an entity as the legacy shows it, because nobody knows how it came so."""
-
-ANSWERED = "answered:"
-"""Begins the reason of a doubt whose call surely has ended: the legacy answered, but in a way that proves nothing."""
-
-QUARANTINED = "quarantined:"
-"""Begins the reason of a doubt that cannot be resolved as things are."""
 
 SKEW = 60_000
 """How far apart, in milliseconds, the legacy's clock and ours are believed to be at most."""

@@ -38,6 +38,12 @@ WITH_EVENTS = frozenset({Outcome.APPLIED, Outcome.OBSERVED})
 UNSETTLED = (Outcome.OPEN, Outcome.IN_DOUBT)
 """The outcomes that are not final."""
 
+ANSWERED = "answered:"
+"""Begins the reason of a doubt whose call surely has ended: the legacy answered, but in a way that proves nothing."""
+
+QUARANTINED = "quarantined:"
+"""Begins the reason of a doubt that cannot be resolved as things are."""
+
 
 def moves(current: Outcome, wanted: Outcome) -> bool:
     """Tell whether settling `wanted` changes an intent that is at `current`; False if it is there already.

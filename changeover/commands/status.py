@@ -25,10 +25,13 @@ def status(
     say(f"legacy    {legacy['url']}  {'reachable' if legacy['reachable'] else 'NOT REACHABLE'}")
     say(f"log       {facts['log']['cursor']}  ({facts['log']['state']})")
     say(f"contract  {facts['contract']['hash'][:12]}  {facts['contract']['file']}")
+    if (doubts := facts["doubts"])["count"]:
+        oldest, aside = doubts["oldest_seconds"], doubts["quarantined"]
+        say(f"doubts    {doubts['count']}, {aside} in quarantine, the oldest for {oldest:.0f} s: `changeover doubts`")
     say()
     table(facts["phases"], ["phase", "stage", "epoch", "in_flight", "doubts"])
     if facts["mutations"]:
         say()
-        table(facts["mutations"], ["procedure", "mapped", "applied", "rejected", "in_doubt"])
+        table(facts["mutations"], ["procedure", "mapped", "applied", "rejected", "in_doubt", "not_applied", "observed"])
     for reason, count in facts["not_mirrored"].items():
         say(f"not mirrored: {count} × {reason}")

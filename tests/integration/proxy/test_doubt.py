@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.support.contracts import impatient
 from tests.support.journal import drafts, fields, intents, settled, until
 from tests.support.legacy import Legacy, running_legacy
 from tests.support.node import stop
-from tests.support.proxy import ProxyProcess, start_proxy
+from tests.support.proxy import ProxyProcess, changeover, start_proxy
 
 FLAGS = ("--response-timeout", "0.5")
 
@@ -178,3 +179,21 @@ async def test_what_the_contract_cannot_read_is_quarantined_and_blocks_nobody(pr
 
     assert (await call(proxy.url, "message.add", message)).status_code == 200
     assert intents(proxy.database)[-2].outcome is Outcome.IN_DOUBT
+
+
+async def test_doubts_are_listed_counted_and_shown(proxy: ProxyProcess) -> None:
+    key = await made(proxy.url)
+    await call(proxy.url, "message.add", {"sessionId": key, "content": "hello"}, "error-after-commit")
+    await until(lambda: (intents(proxy.database)[-1].detail or "").startswith("quarantined:"))
+
+    listed = await asyncio.to_thread(changeover, "doubts", "--json", "--database", proxy.database)
+    (row,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert (row["procedure"], row["standing"], row["reason"]) == ("message.add", "quarantine", "unreadable")
+    assert "quarantine" in (await asyncio.to_thread(changeover, "doubts", "--database", proxy.database)).stdout
+
+    status = await asyncio.to_thread(changeover, "status", "--json", "--admin", proxy.admin)
+    assert json.loads(status.stdout)["doubts"]["quarantined"] == 1
+    async with httpx.AsyncClient(trust_env=False) as client:
+        metrics = (await client.get(f"{proxy.admin}/metrics")).text
+    assert "changeover_doubts 1.0" in metrics
+    assert "changeover_doubts_quarantined 1.0" in metrics

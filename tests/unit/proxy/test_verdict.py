@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.verdict import (
-    ANSWERED,
     OBSERVED,
-    QUARANTINED,
     Candidate,
     Create,
     Fields,
@@ -29,7 +27,7 @@ from proxy.verdict import (
 from shadow.contract import Entity, parse
 from shadow.contract.rules import UNPREDICTABLE
 from shadow.events import Effect, EntityKey
-from shadow.journal import Outcome
+from shadow.journal import ANSWERED, QUARANTINED, Outcome
 from shadow.json import Json
 from shadow.state import fold
 
