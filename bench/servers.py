@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from bench.load import pinned
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = ROOT / "examples" / "contract.toml"
+
+KEYS = {"CHANGEOVER_KEYS": f"bench:{base64.b64encode(os.urandom(32)).decode()}"}
 
 NGINX = """
 worker_processes 1;
@@ -102,7 +105,9 @@ async def changeover(legacy: int, folder: Path, *, cpu: Sequence[int], stage: st
     command = [*pinned(cpu), sys.executable, "-m", "changeover", "serve", "--legacy", f"http://127.0.0.1:{legacy}"]
     command += ["--contract", str(CONTRACT), "--database", f"sqlite:///{folder / 'log.db'}", "--port", "0"]
     command += ["--admin-port", "0", "--initial-stage", stage]
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT, env=os.environ | KEYS
+    )
     try:
         assert process.stdout is not None
         ready = json.loads(await process.stdout.readline())

@@ -42,6 +42,7 @@ from shadow.journal import QUARANTINED
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
+from shadow.privacy import Privacy
 from shadow.stages import Stage, StageStore, Standing, TransitionRefused
 
 logger = structlog.get_logger(__name__)
@@ -207,6 +208,7 @@ async def reachable(upstream: Upstream) -> bool:
 
 async def _serve(settings: Settings) -> None:
     contract = load(settings.contract)
+    privacy = Privacy(contract, settings.keyring)
     initial = parse_stage("of a new log", settings.initial_stage)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -217,7 +219,7 @@ async def _serve(settings: Settings) -> None:
     log = Log.open(settings.database)
     upstream = Upstream(settings.legacy, limits=Limits(response_timeout=settings.response_timeout))
     try:
-        async with _listening(settings, contract, initial, log, upstream, listener, admin_listener):
+        async with _listening(settings, contract, privacy, initial, log, upstream, listener, admin_listener):
             await stopping.wait()
             logger.info("stopping", in_flight=True)
     finally:
@@ -229,6 +231,7 @@ async def _serve(settings: Settings) -> None:
 async def _listening(
     settings: Settings,
     contract: Contract,
+    privacy: Privacy,
     initial: Stage,
     log: Log,
     upstream: Upstream,
@@ -254,6 +257,7 @@ async def _listening(
         keys_of=log.keys,
         clock=clock,
         new_id=lambda: new_id(clock()),
+        privacy=privacy,
     )
     metrics.watch_doubts(lambda: doubts.standing, clock)
     mirror = Mirror(
@@ -266,6 +270,7 @@ async def _listening(
         clock=clock,
         new_id=lambda: new_id(clock()),
         metrics=metrics,
+        privacy=privacy,
         creations=creations,
         leave=doubts.leave,
     )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from changeover.errors import UserError
+
+if TYPE_CHECKING:
+    from shadow.secrets import Keyring
 
 DATABASE = "sqlite:///changeover.db"
 ADMIN = "http://127.0.0.1:4001"
@@ -26,6 +30,8 @@ class Settings:
     admin_token: str | None = None
     subscriber_token: str | None = None
     """What subscribers show to see channels that the contract keeps behind a token."""
+    keyring: Keyring | None = None
+    """What seals the secrets that the contract names."""
     initial_stage: str = "off"
     max_body: int = 10 * 1024 * 1024
     """Bytes of one mutation's body that may be held in memory; larger ones are refused."""

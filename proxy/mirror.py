@@ -33,6 +33,7 @@ from shadow.faults import Point, reach
 from shadow.journal import ANSWERED, NewIntent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
+from shadow.privacy import Privacy
 from shadow.stages import Stage
 
 MAY_STILL_RUN = frozenset(
@@ -89,6 +90,7 @@ class Mirror:
     clock: Callable[[], int]
     new_id: Callable[[], str]
     metrics: Metrics
+    privacy: Privacy
     creations: Creations
     leave: Callable[[Left], object] | None = None
     """Sees a call through that an attempt leaves without an outcome, and takes over its locks."""
@@ -278,7 +280,7 @@ class Attempt:
             phase=rule.phase if rule else None,
             stage_epoch=self._mirror.stage_of(rule.phase)[1] if rule else 0,
             entity_key=keys[0] if keys else None,
-            input=call.input,
+            input=self._mirror.privacy.seal_input(call.procedure, call.input),
             actor=asked.actor,
             received=asked.received,
             idempotency=asked.idempotency,
@@ -310,6 +312,7 @@ class Attempt:
                     now=now,
                     new_id=mirror.new_id,
                     actor=self._asked.actor,
+                    privacy=mirror.privacy,
                 )
         raise AssertionError(outcome)
 
@@ -342,11 +345,13 @@ def judge(
     now: int,
     new_id: Callable[[], str],
     actor: str | None,
+    privacy: Privacy,
 ) -> Settlement:
     """Decide what an answer that carries a result means by the contract.
 
     A result that the contract's success rule denies is a rejection. A call whose expressions fail on real data was
-    applied, but nobody can say as what: it is in doubt, and observation of the entity settles it.
+    applied, but nobody can say as what: it is in doubt, and observation of the entity settles it. What the contract
+    calls secret leaves this function sealed.
     """
     rule = call.rule
     if rule is None:
@@ -357,6 +362,7 @@ def judge(
         drafts: tuple[Draft, ...] = rule.decide(
             call.input, output, read_state, now, new_id, cause=f"intent:{intent}", actor=actor, keys_of=keys_of
         )
+        drafts = privacy.seal_drafts(call.procedure, call.input, output, drafts)
     except ExpressionError as error:
         return Settlement(intent, Outcome.IN_DOUBT, now, detail=f"contract:{error.key}")
     return Settlement(intent, Outcome.APPLIED, now, drafts)

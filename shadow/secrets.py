@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shadow import json
+from shadow.errors import Mendable
 from shadow.json import Json
 
 MARK: Final = "$sealed"
@@ -52,7 +53,7 @@ _EXAMPLE = 'write it as "k1:…", where … is what `openssl rand -base64 32` pr
 Path: TypeAlias = tuple[str, ...]
 
 
-class KeyringError(Exception):
+class KeyringError(Mendable):
     """Keys that cannot be used; the message never contains one."""
 
 

@@ -99,6 +99,7 @@ def verify(database: options.Database = DATABASE, as_json: options.AsJson = Fals
 def as_facts(event: Event) -> dict[str, Json]:
     """Return an event as the JSON that commands print."""
     from changeover.output import instant
+    from shadow.secrets import mask
 
     draft = event.draft
     return {
@@ -107,11 +108,11 @@ def as_facts(event: Event) -> dict[str, Json]:
         "channel": draft.channel,
         "type": draft.type,
         "time": instant(draft.time),
-        "data": draft.data,
+        "data": mask(draft.data),
         "entity": draft.entity and draft.entity.entity,
         "key": draft.entity and draft.entity.key,
         "effect": draft.effect.value,
-        "change": draft.change,
+        "change": mask(draft.change),
         "actor": draft.actor,
         "cause": draft.cause,
         "hash": event.hash,
@@ -120,9 +121,10 @@ def as_facts(event: Event) -> dict[str, Json]:
 
 def _show_line(event: Event, *, as_json: bool) -> None:
     from changeover.output import brief, emit_json, instant, say
+    from shadow.secrets import mask
 
     if as_json:
         emit_json(as_facts(event))
         return
     draft = event.draft
-    say(f"{event.position:>8}  {instant(draft.time)}  {draft.channel:<24} {draft.type:<26} {brief(draft.data)}")
+    say(f"{event.position:>8}  {instant(draft.time)}  {draft.channel:<24} {draft.type:<26} {brief(mask(draft.data))}")

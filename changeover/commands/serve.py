@@ -38,6 +38,9 @@ def serve(
 ) -> None:
     """Stand in front of the legacy: pass everything through and mirror its mutations into the log.
 
+    CHANGEOVER_KEYS holds the keys that seal what the contract calls secret, as NAME:BASE64 (32 bytes), the newest
+    first; without them a contract that names secrets is refused.
+
     Prints one line of JSON with its addresses once it listens. SIGTERM and Ctrl-C drain what is in flight.
     """
     from changeover.serve import run
@@ -53,6 +56,7 @@ def serve(
             admin_port=admin_port,
             admin_token=admin_token,
             subscriber_token=subscriber_token,
+            keyring=options.keyring(),
             initial_stage=initial_stage,
             legacy_token=legacy_token,
             response_timeout=response_timeout,

@@ -27,25 +27,26 @@ def state(
     from changeover.database import reading
     from changeover.errors import UserError
     from changeover.output import brief, emit_json, say
+    from shadow.secrets import mask
 
     moment = None if at is None else _moment(at)
     with reading(database) as log:
         if key is None:
             for named, found in _all(log, entity, moment):
                 if as_json:
-                    emit_json({"key": named.key, "position": found.position, "fields": found.fields})
+                    emit_json({"key": named.key, "position": found.position, "fields": mask(found.fields)})
                 else:
-                    say(f"{named.key:<24} @{found.position:<8} {brief(found.fields)}")
+                    say(f"{named.key:<24} @{found.position:<8} {brief(mask(found.fields))}")
             return
         one = log.state(EntityKey(entity, key)) if moment is None else log.at(EntityKey(entity, key), moment)
     if one is None or one.fields is None:
         gone = f" (deleted at position {one.position})" if one else ""
         raise UserError(f"{entity} {key!r} is not in the state{gone}", code=1)
     if as_json:
-        emit_json({"key": key, "position": one.position, "fields": one.fields})
+        emit_json({"key": key, "position": one.position, "fields": mask(one.fields)})
     else:
         say(f"{entity} {key}, last changed at position {one.position}")
-        for name, value in sorted(one.fields.items()):
+        for name, value in sorted(mask(one.fields).items()):
             say(f"  {name:<20} {brief(value)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -17,6 +18,11 @@ from shadow.json import Json
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+ENVIRONMENT = os.environ | {
+    "CHANGEOVER_KEYS": f"demo:{base64.b64encode(os.urandom(32)).decode()}",
+    "NODE_NO_WARNINGS": "1",
+}
+"""What the demo's programs are told; the keys are thrown away with the log that they seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ async def program(name: str, *command: str, log: Path | None = None) -> AsyncIte
             stdout=PIPE,
             stderr=errors if log else None,
             cwd=ROOT,
-            env=os.environ | {"NODE_NO_WARNINGS": "1"},
+            env=ENVIRONMENT,
             limit=2**22,
         )
     try:
@@ -75,7 +81,7 @@ async def program(name: str, *command: str, log: Path | None = None) -> AsyncIte
 async def finished(*command: str) -> tuple[int, str]:
     """Run a `changeover` command to its end; returns its exit code and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "changeover", *command, stdin=DEVNULL, stdout=PIPE, cwd=ROOT
+        sys.executable, "-m", "changeover", *command, stdin=DEVNULL, stdout=PIPE, cwd=ROOT, env=ENVIRONMENT
     )
     try:
         output, _ = await process.communicate()

@@ -25,6 +25,7 @@ from shadow.events import Event
 from shadow.journal import Intent, NewIntent, Settlement
 from shadow.locks import EntityLocks
 from shadow.log import Log
+from shadow.privacy import Privacy
 from shadow.stages import Stage
 from shadow.tail import Tail
 
@@ -149,6 +150,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
         clock=lambda: 1000,
         new_id=lambda: f"event-{next(numbers)}",
         metrics=metrics,
+        privacy=Privacy(checked, None),
     )
     channels = subscriptions(
         log,

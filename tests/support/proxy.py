@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.support.node import ROOT, stop
 
+KEYS = "test:" + base64.b64encode(b"only for tests, never for real!!").decode()
 CONTRACT = ROOT / "examples" / "contract.toml"
 
 
@@ -67,11 +69,12 @@ def start_proxy(
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=ROOT,
-            env=os.environ | dict(environment or {}),
+            env=os.environ | {"CHANGEOVER_KEYS": KEYS} | dict(environment or {}),
         )
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
+        process.stdout.close()
         raise ProxyFailed(f"status {process.wait()}:\n{log_file.read_text(errors='replace')}")
     ready = json.loads(line)
     return ProxyProcess(ready["url"], ready["admin"], ready["pid"], database, process, log_file)
@@ -96,5 +99,5 @@ def changeover(*arguments: str, environment: Mapping[str, str] | None = None) ->
         cwd=ROOT,
         timeout=120,
         check=False,
-        env=os.environ | dict(environment or {}),
+        env=os.environ | {"CHANGEOVER_KEYS": KEYS} | dict(environment or {}),
     )

@@ -19,6 +19,7 @@ from shadow.journal import Intent, Outcome
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
+from shadow.privacy import Privacy
 from shadow.stages import Stage
 
 CONTRACT = """
@@ -73,6 +74,7 @@ def _mirror(log: Log) -> Mirror:
         clock=lambda: 1000,
         new_id=lambda: f"event-{next(ids)}",
         metrics=Metrics(),
+        privacy=Privacy(contract, None),
         creations=Creations(),
     )
 
