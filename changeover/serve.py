@@ -295,6 +295,7 @@ async def _listening(
         forwarding=Forwarding(),
         refuse=Refusals(transformer),
         max_body=settings.max_body,
+        actor_header=settings.actor_header.lower().encode(),
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
     )

@@ -39,6 +39,8 @@ class Settings:
     """Sent as a bearer token with the proxy's own reads of the legacy."""
     response_timeout: float = 60.0
     """Seconds that the legacy may take for the head of an answer; then the client gets 504."""
+    actor_header: str = ""
+    """The request header that names who acts; kept with each intent and event."""
     drain: float = 15.0
     """Seconds that a stage change or a shutdown waits for what is in flight."""
 

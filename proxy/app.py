@@ -46,6 +46,8 @@ class Proxy:
     forwarding: Forwarding
     refuse: Refuse
     max_body: int
+    actor_header: bytes
+    """The request header, in lower case, that names who acts; empty: nobody is named."""
     clock: Callable[[], int]
     new_id: Callable[[], str]
 
@@ -129,7 +131,7 @@ class Proxy:
                 calls=calls,
                 count=len(target.paths),
                 body=body,
-                asked=Asked(self.new_id(), self.clock()),
+                asked=self._asked(scope),
                 mirror=self.mirror,
                 upstream=self.upstream,
                 transformer=self.transformer,
@@ -150,6 +152,10 @@ class Proxy:
             self.metrics.not_mirrored("log_unavailable")
             sentence = "the event log cannot be written, so no mutation is taken; try again shortly"
             await send_whole(send, *self.refuse(scope, 503, sentence))
+
+    def _asked(self, scope: Scope) -> Asked:
+        actor = header(scope["headers"], self.actor_header) if self.actor_header else b""
+        return Asked(self.new_id(), self.clock(), actor.decode("latin-1") or None)
 
     def _mirrored(self, rule: Rule | None) -> bool:
         """Tell whether a call is mirrored: by its phase's stage, or, unmapped, as soon as any phase is on."""

@@ -34,6 +34,10 @@ def serve(
     response_timeout: Annotated[
         float, typer.Option(help="Seconds that the legacy may take to begin an answer; then the client gets 504.")
     ] = 60,
+    actor_header: Annotated[
+        str, typer.Option(help="The request header that names who acts, set by whoever authenticates before the proxy.")
+    ] = "",
+    max_body: Annotated[int, typer.Option(min=1024, help="Bytes that a mutation's JSON body may have.")] = 10 * 2**20,
     drain: Annotated[float, typer.Option(help="Seconds to wait for what is in flight at a stage change or stop.")] = 15,
 ) -> None:
     """Stand in front of the legacy: pass everything through and mirror its mutations into the log.
@@ -60,6 +64,8 @@ def serve(
             initial_stage=initial_stage,
             legacy_token=legacy_token,
             response_timeout=response_timeout,
+            actor_header=actor_header,
+            max_body=max_body,
             drain=drain,
         ).checked()
     )

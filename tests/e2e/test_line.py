@@ -55,6 +55,13 @@ async def test_what_a_stock_client_writes_is_in_the_log_when_it_hears_of_success
     assert json.loads(shown.stdout)["fields"]["title"] == "Plans"
 
 
+async def test_an_event_tells_who_acted(legacy: Legacy, tmp_path: Path, node_client: NodeClient) -> None:
+    async with running_proxy(f"http://127.0.0.1:{legacy.port}", tmp_path / "p", "--actor-header", "X-User") as proxy:
+        await create(node_client, Client(f"{proxy.url}/trpc", headers={"x-user": "ana"}))
+
+        assert [event["actor"] for event in events(proxy)][-1] == "ana"
+
+
 async def test_what_the_legacy_refuses_is_not_in_the_log(proxy: ProxyProcess, node_client: NodeClient) -> None:
     before = events(proxy)
     result = await node_client.call(

@@ -173,6 +173,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
         forwarding=Forwarding(tell=False),
         refuse=Refusals(transformer),
         max_body=1 << 20,
+        actor_header=b"",
         clock=lambda: 1000,
         new_id=lambda: f"request-{next(numbers)}",
     )
