@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,17 @@ LegacyToken = Annotated[
         "--token", envvar="CHANGEOVER_LEGACY_TOKEN", help="A bearer token for the legacy.", show_default=False
     ),
 ]
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a duration such as 90s, 5m or 1h; raises UserError for anything else."""
+    from changeover.errors import UserError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text or "")
+    if text and not match:
+        raise UserError(f"{text!r} is no duration; write 90s, 5m or 1h", code=2)
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    return float(match[1]) * units[match[2]] if match else None
 
 
 def bearer(token: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ import uvloop
 
 from changeover.output import emit_json
 from changeover.settings import Settings
+from changeover.watching import Proofs, watching
 from proxy.admin import admin_app
 from proxy.app import Proxy
 from proxy.creations import Creations
@@ -83,6 +84,7 @@ class Running:
     fence: Fence
     upstream: Upstream
     metrics: Metrics
+    proofs: Proofs
 
     def render_metrics(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
@@ -122,6 +124,7 @@ class Running:
                     "epoch": standing.epoch,
                     "in_flight": self.fence.inside(standing.phase),
                     "doubts": in_doubt[standing.phase],
+                    **self.proofs.of(standing.phase, clock()),
                 }
                 for standing in self.stages.standings()
             ],
@@ -299,7 +302,8 @@ async def _listening(
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
     )
-    running = Running(settings, contract, log, stages, fence, upstream, metrics)
+    proofs = Proofs(log, metrics)
+    running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs)
     data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
     if recovered := await doubts.recover():
         logger.warning("doubts_taken_over", count=recovered)
@@ -310,7 +314,7 @@ async def _listening(
     try:
         if not await reachable(upstream):
             logger.warning("legacy_unreachable", legacy=settings.legacy, meaning="calls get 502 until it answers")
-        async with lifecycle.told({"contract": contract.hash}):
+        async with lifecycle.told({"contract": contract.hash}), watching(settings, contract, log, clock):
             emit_json(
                 {
                     "ready": True,

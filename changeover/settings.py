@@ -41,6 +41,12 @@ class Settings:
     """Seconds that the legacy may take for the head of an answer; then the client gets 504."""
     actor_header: str = ""
     """The request header that names who acts; kept with each intent and event."""
+    reconcile_every: float | None = None
+    """Seconds between two comparisons of what changed meanwhile; None: only when somebody asks."""
+    reconcile_sample: int = 100
+    """How many entities of each kind, besides those that changed, are compared each time."""
+    reconcile_rate: float = 20.0
+    """Requests a second that these comparisons may make."""
     drain: float = 15.0
     """Seconds that a stage change or a shutdown waits for what is in flight."""
 

@@ -29,6 +29,24 @@ class Metrics:
             registry=self.registry,
         )
         self._forwarded = Counter("changeover_forwarded", "Requests passed through untouched.", registry=self.registry)
+        self._differing = Gauge(
+            "changeover_reconcile_differing",
+            "Entities that differed at the last exact check of a phase.",
+            ("phase",),
+            registry=self.registry,
+        )
+        self._coverage = Gauge(
+            "changeover_reconcile_coverage",
+            "The share of the planned comparisons of a phase's last check that were exact.",
+            ("phase",),
+            registry=self.registry,
+        )
+        self._checked = Gauge(
+            "changeover_reconcile_timestamp_seconds",
+            "When the last exact check of a phase ended, in Unix time.",
+            ("phase",),
+            registry=self.registry,
+        )
         self.readers = Gauge("changeover_readers", "Subscribers connected now.", registry=self.registry)
         self._mutation = cache(self._mutations.labels)
         self._reason = cache(self._passed.labels)
@@ -53,6 +71,12 @@ class Metrics:
     def forwarded(self) -> None:
         """Count one request that was passed through."""
         self._forwarded.inc()
+
+    def reconciled(self, phase: str, *, differing: int, coverage: float, finished: int) -> None:
+        """Show what a phase's newest exact check found; `finished` is in milliseconds."""
+        self._differing.labels(phase).set(differing)
+        self._coverage.labels(phase).set(coverage)
+        self._checked.labels(phase).set(finished / 1000)
 
     def watch_doubts(self, standing: Callable[[], Standing], clock: Callable[[], int]) -> None:
         """Show how many calls are in doubt and how long the oldest one has been, whenever somebody asks."""

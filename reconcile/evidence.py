@@ -195,6 +195,19 @@ class Evidence:
             yield found
             last = found[-1]
 
+    def changed(self, entity: str, since: int, limit: int) -> list[str]:
+        """Return the keys of a kind with an event after position `since`, those changed last first."""
+        newest = sa.func.max(events.c.position).label("newest")
+        query = (
+            sa.select(events.c.key, newest)
+            .where(events.c.position > since, events.c.entity == entity)
+            .group_by(events.c.key)
+            .order_by(newest.desc())
+            .limit(limit)
+        )
+        with self._snapshot() as connection:
+            return [row.key for row in connection.execute(query)]
+
     def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], dict[EntityKey, int]]:
         """Return which of these intents are still unsettled, and which keys the settled ones turned out to touch."""
         with self._snapshot() as connection:

@@ -177,7 +177,14 @@ class Passes:
 
     async def compare_sample(self, plan: Plan) -> Tally:
         """Compare some of the entities that the log has, chosen at random by the seed."""
-        return await self.compare_keys(plan, await self._sampled(plan.kind.name))
+        return await self.compare_keys(plan, await self.sampled(plan))
+
+    async def sampled(self, plan: Plan) -> list[str]:
+        """Choose as many of the entities that the log has as the method says."""
+        wanted = self._method.sample or 0
+        everything = await self._logged(plan.kind.name)
+        # A seed makes a run repeatable; nothing secret hangs on it.
+        return sorted(random.Random(self._method.seed).sample(everything, min(wanted, len(everything))))  # noqa: S311
 
     async def compare_keys(self, plan: Plan, keys: Sequence[str]) -> Tally:
         """Compare these entities only."""
@@ -381,12 +388,6 @@ class Passes:
 
     async def _logged(self, entity: str) -> list[str]:
         return [key for keys in await self._logged_pages(entity) for key in keys]
-
-    async def _sampled(self, entity: str) -> list[str]:
-        wanted = self._method.sample or 0
-        everything = await self._logged(entity)
-        # A seed makes a run repeatable; nothing secret hangs on it.
-        return sorted(random.Random(self._method.seed).sample(everything, min(wanted, len(everything))))  # noqa: S311
 
     def _tell(self, plan: Plan, tally: Tally, planned: int) -> None:
         self._progress(Progress(plan.kind.name, planned, tally.checked, len(tally.differing)))

@@ -108,3 +108,14 @@ def proofs(runs: Sequence[dict[str, Json]]) -> dict[str, Proof]:
             planned, exact, differing = (sum(s[name] for s in scopes) for name in ("planned", "exact", "differing"))
             found[phase] = Proof(phase, run["finished"], run["last_position"], planned, exact, differing)
     return found
+
+
+AGAIN: Final = 3_600_000
+"""Milliseconds after which a run is kept even if it says what the one before said."""
+
+
+def worth_keeping(report: Report, last: Report | None) -> bool:
+    """Tell whether a run of a series says something new, or is due anyway."""
+    if last is None or report.finished - last.finished >= AGAIN:
+        return True
+    return (report.verdict, report.differing) != (last.verdict, last.differing)

@@ -25,6 +25,8 @@ from shadow.events import EntityKey
 from shadow.ids import new_id
 from shadow.secrets import Keyring
 
+RECENT: Final = 10_000
+"""How many of the recently changed entities of a kind one run compares."""
 UNREADABLE: Final = "the contract gives neither `list` nor `get` for it: nothing was compared"
 
 
@@ -38,6 +40,8 @@ class Options:
     """Compare these only."""
     sample: int | None = None
     """Compare so many keys of each kind, chosen at random."""
+    changed_since: int | None = None
+    """Compare what had an event after this position first, then the sample."""
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
     attempts: int = 6
@@ -120,7 +124,7 @@ async def compare(
     recall = Recall()
     wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
     for plan in wanted:
-        tally = await _compare(passes, plan, options)
+        tally = await _compare(passes, plan, options, evidence)
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
         if options.self_test and plan.kind.readable:
             await probe(passes, evidence, plan, tally, options.seed, recall)
@@ -141,7 +145,7 @@ async def compare(
         scopes=tuple(scopes),
         findings=worst_first(findings),
         requests=legacy.requests,
-        sampled=options.sample is not None,
+        sampled=options.sample is not None or options.changed_since is not None,
         seed=options.seed,
         self_test=recall.result() if options.self_test else None,
         fail_on=options.fail_on,
@@ -149,11 +153,15 @@ async def compare(
     )
 
 
-async def _compare(passes: Passes, plan: Plan, options: Options) -> Tally:
+async def _compare(passes: Passes, plan: Plan, options: Options, evidence: Evidence) -> Tally:
     if not plan.kind.readable:
         return Tally()
     if options.keys:
         return await passes.compare_keys(plan, [key.key for key in options.keys if key.entity == plan.kind.name])
+    if options.changed_since is not None:
+        recent = await asyncio.to_thread(evidence.changed, plan.kind.name, options.changed_since, RECENT)
+        others = set(await passes.sampled(plan)) - set(recent)
+        return await passes.compare_keys(plan, [*recent, *sorted(others)])
     if options.sample is not None:
         return await passes.compare_sample(plan)
     return await passes.compare_all(plan)

@@ -38,6 +38,12 @@ def serve(
         str, typer.Option(help="The request header that names who acts, set by whoever authenticates before the proxy.")
     ] = "",
     max_body: Annotated[int, typer.Option(min=1024, help="Bytes that a mutation's JSON body may have.")] = 10 * 2**20,
+    reconcile_every: Annotated[
+        str | None,
+        typer.Option(help="Compare with the legacy so often, as in 5m: what changed first.", show_default=False),
+    ] = None,
+    reconcile_sample: Annotated[int, typer.Option(min=0, help="And so many others of each kind, at random.")] = 100,
+    reconcile_rate: Annotated[float, typer.Option(min=0.1, help="With at most so many requests a second.")] = 20,
     drain: Annotated[float, typer.Option(help="Seconds to wait for what is in flight at a stage change or stop.")] = 15,
 ) -> None:
     """Stand in front of the legacy: pass everything through and mirror its mutations into the log.
@@ -66,6 +72,9 @@ def serve(
             response_timeout=response_timeout,
             actor_header=actor_header,
             max_body=max_body,
+            reconcile_every=options.seconds(reconcile_every),
+            reconcile_sample=reconcile_sample,
+            reconcile_rate=reconcile_rate,
             drain=drain,
         ).checked()
     )

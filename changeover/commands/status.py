@@ -29,7 +29,7 @@ def status(
         oldest, aside = doubts["oldest_seconds"], doubts["quarantined"]
         say(f"doubts    {doubts['count']}, {aside} in quarantine, the oldest for {oldest:.0f} s: `changeover doubts`")
     say()
-    table(facts["phases"], ["phase", "stage", "epoch", "in_flight", "doubts"])
+    table(facts["phases"], ["phase", "stage", "epoch", "in_flight", "doubts", "drift", "coverage", "checked"])
     if facts["mutations"]:
         say()
         table(facts["mutations"], ["procedure", "mapped", "applied", "rejected", "in_doubt", "not_applied", "observed"])
