@@ -18,8 +18,9 @@ from shadow.dialect import dialect_of
 from shadow.events import Cursor, EntityKey, Event
 from shadow.journal import UNSETTLED
 from shadow.json import Json
-from shadow.reader import Reader
+from shadow.reader import At, Reader
 from shadow.schema import events, intents, log, states
+from shadow.state import State
 
 CHUNK: Final = 400
 """How many keys one statement names; SQLite allows 999 parameters on old builds."""
@@ -249,6 +250,10 @@ class Evidence:
         """Tell whether the whole list of this kind was imported at some time."""
         done = self._reader.read([IMPORTS], after=0, limit=1000, types=[IMPORT_COMPLETED])
         return any(event.draft.data.get("entity") == entity for event in done)
+
+    def states_at(self, at: At) -> Mapping[EntityKey, State]:
+        """Return the states of all entities at a moment; reads the whole log."""
+        return self._reader.states_at(at)
 
     def history(self, key: EntityKey) -> list[Event]:
         """Return all events of a key, oldest first."""

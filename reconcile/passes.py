@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
 
 from reconcile.compare import (
@@ -27,11 +27,12 @@ from reconcile.compare import (
     Verdict,
     compare,
     decide,
+    differences,
 )
 from reconcile.compare import Difference as FieldDifference
 from reconcile.errors import QueryFailed, QueryRefused
 from reconcile.evidence import Moment, Reading, stirred, surroundings
-from reconcile.legacy import EntityKind, Legacy, Traversal
+from reconcile.legacy import EntityKind, Traversal
 from shadow import json
 from shadow.events import EntityKey
 
@@ -145,12 +146,22 @@ class Source(Protocol):
         """Return which of these intents are unsettled, and which keys the others touched."""
 
 
+class Shows(Protocol):
+    """What the passes ask of the legacy; `Legacy` is the real one."""
+
+    def pages(self, kind: EntityKind, traversal: Traversal) -> AsyncIterator[Mapping[str, Fields]]:
+        """Yield the list of a kind page by page."""
+
+    async def one(self, kind: EntityKind, key: str) -> Fields | None:
+        """Return the fields of one entity, None when there is none."""
+
+
 class Passes:
     """Compares what plans name. The log is read in threads, so the event loop stays free."""
 
     def __init__(
         self,
-        legacy: Legacy,
+        legacy: Shows,
         evidence: Source,
         method: Method,
         *,
@@ -166,6 +177,10 @@ class Passes:
     def over(self, evidence: Source) -> Passes:
         """Return the same passes over another log; they tell nobody how far they are."""
         return Passes(self._legacy, evidence, self._method, sleep=self._sleep)
+
+    def sampling(self, size: int) -> Passes:
+        """Return the same passes with samples of another size."""
+        return Passes(self._legacy, self._evidence, replace(self._method, sample=size), sleep=self._sleep)
 
     async def compare_all(self, plan: Plan) -> Tally:
         """Compare every entity of a kind that the legacy lists or the log has."""
@@ -191,6 +206,27 @@ class Passes:
         tally = Tally(planned=len(keys))
         await self._second_pass(plan, keys, tally)
         return tally
+
+    async def calibrate(self, plan: Plan) -> frozenset[str]:
+        """Read some entities twice and return the fields in which the legacy disagrees with itself.
+
+        Only entities count that nothing happened to meanwhile, as far as the log knows.
+        """
+        keys = await self.sampled(plan)
+        learnt: set[str] = set()
+        for group in self._groups(plan.kind, keys):
+            before = await asyncio.to_thread(self._evidence.moment)
+            first = await self._read(plan.kind, group)
+            second = await self._read(plan.kind, group)
+            after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, group, before)
+            moving = stirred(plan.kind.name, before, after)
+            for key in group:
+                once, twice = first[key], second[key]
+                still = key not in moving and after.position(key) <= before.position
+                if still and isinstance(once, dict) and isinstance(twice, dict):
+                    found = differences(once, twice, plan.rules)
+                    learnt |= {".".join("*" if isinstance(s, int) else s for s in one.path) for one in found}
+        return frozenset(learnt)
 
     # -- the first pass: pages ---------------------------------------------------------------------------------
 

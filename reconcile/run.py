@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import httpx
 
 from reconcile.compare import DRIFT, Finding, Kind
+from reconcile.dump import Dump, DumpedLegacy, FrozenLog
 from reconcile.evidence import Evidence
 from reconcile.findings import findings_of, worst_first
 from reconcile.legacy import Legacy, open_legacy
 from reconcile.pace import Limits
-from reconcile.passes import Method, Passes, Plan, Progress, Tally
+from reconcile.passes import Method, Passes, Plan, Progress, Shows, Source, Tally
 from reconcile.plans import plans
 from reconcile.report import Report, Scope
 from reconcile.self_test import Recall, probe
@@ -52,6 +53,11 @@ class Options:
     """Seconds to wait for one answer of the legacy."""
     volatile: tuple[str, ...] = ()
     """Paths that the legacy itself reports differently from read to read, as in `session.seenAt`."""
+    calibrate: int = 0
+    """Read so many entities of each kind twice first, and set aside the fields in which the legacy disagrees with
+    itself."""
+    dump: Dump | None = None
+    """Compare this instead of a legacy that can be asked."""
     keyring: Keyring | None = None
     """Tells whether a sealed secret is the one that the legacy shows; without it some secrets stay uncompared."""
     self_test: bool = True
@@ -118,17 +124,23 @@ async def compare(
     before = evidence.head
     named = tuple({key.entity for key in options.keys}) or options.entities
     method = Method(today, options.sample, options.seed, options.attempts, max(1, options.limits.concurrency) * 4)
-    passes = Passes(legacy, evidence, method, sleep=sleep, progress=progress)
+    wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
+    shows: Shows = legacy if options.dump is None else DumpedLegacy(options.dump, wanted)
+    source: Source = evidence if options.dump is None else await asyncio.to_thread(FrozenLog, evidence, options.dump)
+    passes = Passes(shows, source, method, sleep=sleep, progress=progress)
     scopes: list[Scope] = []
     findings: list[Finding] = []
     recall = Recall()
-    wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
     for plan in wanted:
+        learnt: frozenset[str] = frozenset()
+        if options.calibrate and plan.kind.readable:
+            learnt = await passes.sampling(options.calibrate).calibrate(plan)
+            plan = replace(plan, rules=replace(plan.rules, volatile=(*plan.rules.volatile, *sorted(learnt))))
         tally = await _compare(passes, plan, options, evidence)
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
         if options.self_test and plan.kind.readable:
-            await probe(passes, evidence, plan, tally, options.seed, recall)
-        scopes.append(_scope(plan, tally))
+            await probe(passes, source, evidence, plan, tally, options.seed, recall)
+        scopes.append(_scope(plan, tally, learnt))
         findings += found
         if not plan.kind.readable and plan.kind.name in named:
             findings.append(Finding(Kind.UNVERIFIED, plan.kind.name, "", None, UNREADABLE))
@@ -167,7 +179,7 @@ async def _compare(passes: Passes, plan: Plan, options: Options, evidence: Evide
     return await passes.compare_all(plan)
 
 
-def _scope(plan: Plan, tally: Tally) -> Scope:
+def _scope(plan: Plan, tally: Tally, learnt: frozenset[str]) -> Scope:
     return Scope(
         entity=plan.kind.name,
         phase=plan.phase,
@@ -178,6 +190,7 @@ def _scope(plan: Plan, tally: Tally) -> Scope:
         in_one_look=tally.in_one_look,
         ignored=dict(tally.ignored),
         volatile=dict(tally.volatile),
+        learnt=tuple(sorted(learnt)),
         note=_note(plan, tally),
     )
 

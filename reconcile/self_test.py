@@ -14,7 +14,7 @@ from typing import Final
 
 from reconcile.evidence import Evidence, Moment, Reading
 from reconcile.faults import CATALOGUE, Overlay, Planted, Specimen, plant
-from reconcile.passes import Passes, Plan, Tally
+from reconcile.passes import Passes, Plan, Source, Tally
 from reconcile.report import SelfTest
 from shadow import json
 from shadow.events import EntityKey
@@ -26,7 +26,7 @@ SPECIMENS: Final = 3 * len(CATALOGUE)
 class Overlaid:
     """Evidence of a log in which something went wrong."""
 
-    def __init__(self, evidence: Evidence, overlay: Overlay) -> None:
+    def __init__(self, evidence: Source, overlay: Overlay) -> None:
         self._evidence = evidence
         self._overlay = overlay
 
@@ -65,15 +65,17 @@ class Recall:
         return SelfTest(self.planted, self.found, tuple(self.missed))
 
 
-async def probe(passes: Passes, evidence: Evidence, plan: Plan, tally: Tally, seed: int, recall: Recall) -> None:
+async def probe(
+    passes: Passes, source: Source, evidence: Evidence, plan: Plan, tally: Tally, seed: int, recall: Recall
+) -> None:
     """Plant the catalogue into entities of one kind that were just found equal, and count what is found.
 
     A fault on an entity that would not hold still long enough for an exact comparison is not counted.
     """
-    specimens = await asyncio.to_thread(_specimens, evidence, plan, tally, seed)
+    specimens = await asyncio.to_thread(_specimens, source, evidence, plan, tally, seed)
     for batch in _apart(plant(specimens, plan.rules, plan.comparable)):
         overlay = {key: fields for planted in batch for key, fields in planted.overlay.items()}
-        judged = await passes.over(Overlaid(evidence, overlay)).compare_keys(plan, list(overlay))
+        judged = await passes.over(Overlaid(source, overlay)).compare_keys(plan, list(overlay))
         differing = {difference.key for difference in judged.differing}
         for planted in batch:
             if judged.unverified.keys() & planted.overlay.keys():
@@ -98,14 +100,14 @@ def _apart(planted: Sequence[Planted]) -> list[list[Planted]]:
     return batches
 
 
-def _specimens(evidence: Evidence, plan: Plan, tally: Tally, seed: int) -> list[Specimen]:
+def _specimens(source: Source, evidence: Evidence, plan: Plan, tally: Tally, seed: int) -> list[Specimen]:
     """Choose some entities that were found equal, as the log has them."""
     name = plan.kind.name
     doubtful = {difference.key for difference in tally.differing} | tally.unverified.keys()
-    keys = [key for page in evidence.keys(name) for key in page if key not in doubtful]
+    keys = [key for page in source.keys(name) for key in page if key not in doubtful]
     # A seed makes a run repeatable; nothing secret hangs on it.
     chosen = random.Random(seed).sample(keys, min(SPECIMENS, len(keys)))  # noqa: S311
-    reading = evidence.reading(name, chosen, evidence.moment())
+    reading = source.reading(name, chosen, source.moment())
     return [
         Specimen(key, fields, tuple(evidence.history(EntityKey(name, key))))
         for key in chosen

@@ -44,6 +44,13 @@ def reconcile(
         list[str] | None,
         typer.Option(help="A field that the legacy itself reports differently from read to read, as ENTITY.FIELD."),
     ] = None,
+    calibrate: Annotated[
+        int, typer.Option(min=0, help="Read so many entities of each kind twice, to learn which fields are volatile.")
+    ] = 0,
+    legacy_dump: Annotated[
+        Path | None,
+        typer.Option(help="Compare this file of `reconcile dump` instead of a legacy.", show_default=False),
+    ] = None,
     self_test: Annotated[
         bool, typer.Option(help="Plant known faults into a copy and see whether they are found.")
     ] = True,
@@ -68,6 +75,7 @@ def reconcile(
     import asyncio
 
     from changeover.errors import UserError
+    from reconcile.dump import read
     from reconcile.pace import Limits
     from reconcile.report import FORMATS
     from reconcile.run import Options
@@ -76,8 +84,10 @@ def reconcile(
 
     if format not in FORMATS:
         raise UserError(f"--format takes {', '.join(FORMATS)}, not {format!r}", code=3)
-    if legacy is None or contract is None:
-        raise UserError("reconcile compares two things: give --legacy, the API's address, and --contract, its meaning")
+    if contract is None or (legacy is None and legacy_dump is None):
+        raise UserError(
+            "reconcile compares two things: give --contract, and --legacy with the API's address (or --legacy-dump)"
+        )
     wanted = Options(
         phases=tuple(phase or ()),
         entities=tuple(entity or ()),
@@ -87,12 +97,15 @@ def reconcile(
         limits=Limits(rate, concurrency),
         headers=options.bearer(token),
         volatile=tuple(volatile or ()),
+        calibrate=calibrate,
+        dump=None if legacy_dump is None else read(legacy_dump),
         keyring=options.keyring(),
         self_test=self_test,
         fail_on=_kinds(fail_on),
         min_coverage=min_coverage,
     )
-    report = asyncio.run(run(load(contract), database, legacy, wanted, progress=_show))
+    address = legacy or f"file:{legacy_dump}"
+    report = asyncio.run(run(load(contract), database, address, wanted, progress=_show))
     if keep:
         asyncio.run(_keep(report, database, admin, admin_token))
     _tell(report, format, output, contract, database)
@@ -120,6 +133,54 @@ def history(
             [_row(run) for run in runs],
             ["finished", "verdict", "position", "planned", "exact", "differ", "self-test", "findings"],
         )
+
+
+@app.command()
+def dump(
+    legacy: options.Legacy,
+    contract: options.Contract,
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    database: Annotated[
+        str | None,
+        typer.Option(envvar="CHANGEOVER_DATABASE", help="The log, to note its position.", show_default=False),
+    ] = None,
+    phase: Annotated[list[str] | None, typer.Option(help="Only this phase; may be repeated.")] = None,
+    entity: Annotated[list[str] | None, typer.Option(help="Only this kind of entity; may be repeated.")] = None,
+    rate: options.Rate = None,
+    concurrency: options.Concurrency = 4,
+    token: options.LegacyToken = None,
+) -> None:
+    """Write the legacy's state to a file, to be compared elsewhere with `reconcile --legacy-dump`."""
+    import asyncio
+    from contextlib import AsyncExitStack
+
+    from changeover.output import say
+    from reconcile.dump import Dump, take
+    from reconcile.evidence import Evidence
+    from reconcile.legacy import open_legacy
+    from reconcile.pace import Limits
+    from reconcile.plans import plans
+    from shadow.contract import load
+
+    rules = load(contract)
+
+    async def run() -> Dump:
+        async with AsyncExitStack() as stack:
+            evidence = stack.enter_context(Evidence.open(database)) if database else None
+            source = await stack.enter_async_context(
+                open_legacy(
+                    legacy.rstrip("/") + rules.legacy.base_path,
+                    transformer=rules.legacy.transformer,
+                    limits=Limits(rate, concurrency),
+                    headers=options.bearer(token),
+                )
+            )
+            return await take(source, plans(rules, phases=phase or (), entities=entity or ()), evidence)
+
+    taken = asyncio.run(run())
+    output.write_text(taken.as_text(), "utf-8")
+    counts = ", ".join(f"{len(entities)} {name}" for name, entities in taken.entities.items())
+    say(f"{output}: {counts}")
 
 
 def _row(run: dict[str, Json]) -> dict[str, Json]:

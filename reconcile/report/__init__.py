@@ -44,7 +44,19 @@ class Scope:
     """How many differences each ignore rule hid, by what it names and who owns it."""
     volatile: Mapping[str, int] = field(default_factory=dict)
     """How many differences were set aside in fields that the legacy itself reports differently from read to read."""
+    learnt: tuple[str, ...] = ()
+    """Fields that this run found to be so, and therefore set aside."""
     note: str | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What has to be said of this kind besides the counts."""
+        return (
+            *((self.note,) if self.note else ()),
+            *(f"learnt that {path} differs between two reads of the legacy itself" for path in self.learnt),
+            *(f"{count} ignored by {rule}" for rule, count in self.ignored.items()),
+            *(f"{count} in volatile {path}" for path, count in self.volatile.items()),
+        )
 
     @property
     def exact(self) -> int:

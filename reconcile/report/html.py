@@ -75,12 +75,9 @@ def _scopes(report: Report) -> Iterator[str]:
     yield "<th>note</thead><tbody>"
     for scope in report.scopes:
         counts = (scope.planned, scope.matched, scope.differing, scope.unverified)
-        notes = [scope.note] if scope.note else []
-        notes += [f"{count} ignored by {rule}" for rule, count in scope.ignored.items()]
-        notes += [f"{count} in volatile {path}" for path, count in scope.volatile.items()]
         yield f"<tr><td>{escape(scope.entity)}<td>{escape(scope.phase)}"
         yield "".join(f'<td class="n">{count}' for count in counts)
-        yield f"<td>{escape('; '.join(notes))}"
+        yield f"<td>{escape('; '.join(scope.remarks))}"
     yield "</tbody></table>"
 
 

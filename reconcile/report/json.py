@@ -69,6 +69,7 @@ def _scope(scope: Scope) -> Json:
         "unverified": scope.unverified,
         "ignored": dict(scope.ignored),
         "volatile": dict(scope.volatile),
+        "learnt": list(scope.learnt),
         "note": scope.note,
     }
 

@@ -18,7 +18,7 @@ def render(report: Report) -> str:
     lines += ["| entity | phase | planned | equal | differ | unverified | note |", "|---|---|--:|--:|--:|--:|---|"]
     for scope in report.scopes:
         counts = (scope.planned, scope.matched, scope.differing, scope.unverified)
-        cells = [scope.entity, scope.phase, *map(str, counts), scope.note or ""]
+        cells = [scope.entity, scope.phase, *map(str, counts), "; ".join(scope.remarks)]
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     for finding in report.findings[:MOST]:
         lines += ["", *_finding(finding)]

@@ -60,11 +60,8 @@ def _scopes(report: Report) -> RenderableType:
         table.add_column(name, justify="right")
     table.add_column("note")
     for scope in report.scopes:
-        aside = [f"{count} ignored by {rule}" for rule, count in scope.ignored.items()]
-        aside += [f"{count} in volatile {path}" for path, count in scope.volatile.items()]
-        note = "; ".join([*([scope.note] if scope.note else []), *aside])
         counts = (scope.planned, scope.matched, scope.differing, scope.unverified)
-        table.add_row(scope.entity, scope.phase, *map(str, counts), Text(note))
+        table.add_row(scope.entity, scope.phase, *map(str, counts), Text("; ".join(scope.remarks)))
     return table
 
 

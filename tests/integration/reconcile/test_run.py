@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.compare import ABSENT, Kind
 from reconcile.errors import ReconcileError
-from reconcile.report import Verdict
+from reconcile.report import Verdict, render
 from reconcile.run import Options
 from shadow.events import Effect, EntityKey
 from shadow.journal import Outcome
@@ -241,3 +241,22 @@ async def test_a_blind_detector_is_inconclusive(tmp_path: Path) -> None:
     assert blind.self_test is not None
     assert blind.self_test.missed == ("note: duplicated", "note: wrong key")
     assert blind.exit_code == 2
+
+
+async def test_fields_in_which_the_legacy_disagrees_with_itself_are_learnt_and_listed(both: World) -> None:
+    for number in range(3):
+        await both.write(f"n{number}", number, title="T", tags=[0])
+    looks = 0
+
+    async def tick(_: str) -> None:
+        nonlocal looks
+        looks += 1
+        for note in both.memory.notes.values():
+            note["tags"] = [looks]
+
+    both.memory.meanwhile = tick
+    report = await both.reconcile(Options(calibrate=3, self_test=False))
+    scope = report.scopes[0]
+    assert (scope.learnt, report.verdict) == (("tags.*",), Verdict.CLEAN)
+    assert scope.volatile["tags.0"] == 3
+    assert "learnt that tags.* differs" in render(report, "text", width=200)
