@@ -26,6 +26,7 @@ import structlog
 from proxy.creations import Creation, Creations
 from proxy.reading import Found, LegacyAway, LegacyReader, ReadRefused
 from proxy.verdict import (
+    SKEW,
     Candidate,
     Create,
     Fields,
@@ -253,8 +254,30 @@ class Doubts:
         keys = rule.keys_before(case.input, intent.received, self._keys_of)
         made = [event for event in unnamed(rule, case.input, intent.received) if event.entity and event.entity.list]
         kinds = [EntityKey("@creates", event.entity.name) for event in made if event.entity]
-        async with self._turns.hold([*keys, *kinds]):
-            return await self._examine(doubt, case, keys, made)
+        finding = () if rule.find is None else (EntityKey("@finds", rule.procedure),)
+        async with self._turns.hold([*keys, *kinds, *finding]):
+            return await self._found(case) or await self._examine(doubt, case, keys, made)
+
+    async def _found(self, case: _Case) -> Settlement | None:
+        """Settle by what the rule's `find` finds: the first answer that tells of something the log does not know."""
+        rule, intent = case.rule, case.intent
+        if rule.find is None:
+            return None
+        answer = await self._reader.query(rule.find.query, rule.find.input_for(case.input))
+        outputs = rule.find.outputs(case.input, answer, intent.received - SKEW)
+        for kind in {event.entity.name for event in rule.events if event.entity}:
+            await self._creations.ended(kind, besides=self._own_creations())
+        reach(Point.DOUBT_SEEN)
+        for output in outputs:
+            drafts = self._decided(case, output) or ()
+            new = {draft.entity for draft in drafts if draft.entity and draft.effect in {Effect.CREATE, Effect.PUT}}
+            if not new or any(self._log.state(key) is not None for key in new):
+                continue
+            async with self._locked(new):
+                settlement = Settlement(intent.id, Outcome.APPLIED, self._clock(), drafts, detail="found")
+                await self._log.settle([settlement])
+            return settlement
+        return None
 
     async def _examine(
         self, doubt: _Doubt, case: _Case, keys: Sequence[EntityKey], made: Sequence[EventRule]
@@ -263,7 +286,7 @@ class Doubts:
         looks = [await self._look(case, key) for key in keys if self._readable(key)]
         doubt.wanted = [create_of(event, case.input, case.intent) for event in made]
         strangers = {want.entity.name: await self._strangers(doubt, want) for want in doubt.wanted}
-        if not looks and not strangers:
+        if not looks and not strangers and case.rule.find is None:
             raise CannotTell("unreadable")
         if before != {key: self._position(key) for key in keys}:
             raise _MovedOn
@@ -279,7 +302,7 @@ class Doubts:
     def _settlement(self, case: _Case, looks: Sequence[Look], births: Sequence[_Birth]) -> Settlement:
         intent = case.intent
         superseded = any(self._superseded(intent, look.key) for look in looks)
-        signs = [sign(look) for look in looks] + [birth.sign for birth in births]
+        signs = [sign(look) for look in looks] + [birth.sign for birth in births] or [Sign.NOT_APPLIED]
         outcome, why = verdict(signs, superseded=superseded)
         drafts: tuple[Draft, ...] = ()
         if outcome is Outcome.APPLIED:
@@ -294,8 +317,15 @@ class Doubts:
     def _owed(self, case: _Case, births: Sequence[_Birth]) -> tuple[Draft, ...] | None:
         """Return the events that the call owes; None when they cannot be made without its answer."""
         items = [candidate for birth in births for candidate in birth.found]
+        drafts = self._decided(case, items[0].item if items else None)
+        named = {draft.entity for draft in drafts or ()}
+        if any(EntityKey(want.entity.name, one.key) not in named for want, found, _ in births for one in found):
+            return None
+        return drafts
+
+    def _decided(self, case: _Case, output: Json) -> tuple[Draft, ...] | None:
+        """Return the call's events if this was its answer, as the log may keep them."""
         intent = case.intent
-        output = items[0].item if items else None
         try:
             drafts = case.rule.decide(
                 case.input,
@@ -308,9 +338,6 @@ class Doubts:
                 keys_of=self._keys_of,
             )
         except ExpressionError:
-            return None
-        named = {draft.entity for draft in drafts}
-        if any(EntityKey(want.entity.name, one.key) not in named for want, found, _ in births for one in found):
             return None
         if self._privacy is None:
             return drafts
@@ -374,14 +401,16 @@ class Doubts:
     async def _strangers(self, doubt: _Doubt, want: Create) -> list[Candidate]:
         """Return the entities that the log does not know and that no call under way is making."""
         kind = want.entity.name
-        own = {each.left.creation.number for each in self._open.values() if each.left.creation is not None}
         found = [one async for one in self._listed(want.entity)]
-        await self._creations.ended(kind, besides=own)
+        await self._creations.ended(kind, besides=self._own_creations())
         return [
             Candidate(one.key, one.fields, one.item)
             for one in found
             if self._log.state(EntityKey(kind, one.key)) is None
         ]
+
+    def _own_creations(self) -> set[int]:
+        return {each.left.creation.number for each in self._open.values() if each.left.creation is not None}
 
     async def _listed(self, entity: Entity) -> AsyncIterator[Found]:
         async for one in self._reader.all(entity):
@@ -520,8 +549,10 @@ def create_of(event: EventRule, given: Json, intent: Intent) -> Create:
     if source.variables <= values.keys():
         with suppress(ExpressionError):
             shape, guessed = event.value(source, values, "set"), False
-    fields = entity.change_from(shape) if isinstance(shape, dict) else {}
-    return Create(intent.id, entity, intent.received, entity.comparable(fields), guessed)
+    fields = entity.comparable(entity.change_from(shape)) if isinstance(shape, dict) else {}
+    hidden = entity.list.lacks if entity.list is not None else frozenset()
+    wanted = {name: value for name, value in fields.items() if name not in hidden}
+    return Create(intent.id, entity, intent.received, wanted, guessed)
 
 
 def _is_unnamed(event: EventRule, values: dict[str, Json]) -> bool:

@@ -143,7 +143,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A create in doubt: what the entity that it would have made looks like, as far as that can be known.
+    """A create in doubt: what the entity that it would have made looks like in a list, as far as that can be known.
 
     `guessed` tells that this is not from the contract but from fields of the input that have the names of fields.
     """
@@ -159,9 +159,7 @@ class Create:
         if born_before(candidate.item, self.received - SKEW):
             return False
         return all(
-            alike(self.entity, field, value, candidate.fields.get(field))
-            for field, value in self.wanted.items()
-            if field in candidate.fields or value is not None
+            alike(self.entity, field, value, candidate.fields.get(field)) for field, value in self.wanted.items()
         )
 
 

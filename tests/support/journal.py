@@ -24,10 +24,11 @@ def intents(database: str) -> list[Intent]:
 
 
 def drafts(database: str) -> list[Draft]:
-    """Return every event, oldest first."""
+    """Return the events that calls led to, oldest first; not those that tell of the proxy and the legacy themselves."""
     reader = Log.read_only(database)
     try:
-        return [event.draft for event in reader.read(["*"], 0, 100_000)]
+        everything = [event.draft for event in reader.read(["*"], 0, 100_000)]
+        return [draft for draft in everything if not draft.channel.startswith("app:")]
     finally:
         reader.release()
 

@@ -16,7 +16,7 @@ from tests.support.contracts import impatient
 from tests.support.journal import drafts, fields, intents, settled, until
 from tests.support.legacy import Legacy, running_legacy
 from tests.support.node import stop
-from tests.support.proxy import ProxyProcess, changeover, start_proxy
+from tests.support.proxy import CONTRACT, ProxyProcess, changeover, start_proxy
 
 FLAGS = ("--response-timeout", "0.5")
 
@@ -28,12 +28,12 @@ async def _proxy(legacy: Legacy, tmp_path: Path) -> AsyncIterator[ProxyProcess]:
     await asyncio.to_thread(stop, proxy.process, grace=60)
 
 
-def start(legacy: Legacy, folder: Path, **environment: str) -> ProxyProcess:
+def start(legacy: Legacy, folder: Path, *changes: tuple[str, str], **environment: str) -> ProxyProcess:
     return start_proxy(
         f"http://127.0.0.1:{legacy.port}",
         folder / "proxy",
         *FLAGS,
-        contract=impatient(folder),
+        contract=impatient(folder, *changes),
         environment=environment,
     )
 
@@ -151,7 +151,7 @@ async def test_what_a_dead_legacy_did_is_found_out_when_it_is_back(proxy: ProxyP
     assert drafts(proxy.database)[-1].type == "session-title-updated"
 
 
-@pytest.mark.parametrize("step", ["intended", "forwarded", "answered", "inside-settle", "settled"])
+@pytest.mark.parametrize("step", ["intended", "forwarded", "answered", "inside-settle:2", "settled"])
 async def test_what_a_killed_proxy_left_open_is_resolved_at_its_next_start(
     legacy: Legacy, tmp_path: Path, step: str
 ) -> None:
@@ -171,7 +171,45 @@ async def test_what_a_killed_proxy_left_open_is_resolved_at_its_next_start(
     assert (intent.outcome is Outcome.APPLIED) == bool(events)
 
 
-async def test_what_the_contract_cannot_read_is_quarantined_and_blocks_nobody(proxy: ProxyProcess) -> None:
+@pytest.mark.parametrize(("point", "outcome"), [("after", Outcome.APPLIED), ("before", Outcome.NOT_APPLIED)])
+async def test_what_has_no_list_is_found_by_the_query_that_the_contract_names(
+    proxy: ProxyProcess, point: str, outcome: Outcome
+) -> None:
+    key = await made(proxy.url)
+    said = {"sessionId": key, "content": "hello"}
+    await call(proxy.url, "message.add", said)
+    await call(proxy.url, "message.add", said, f"error-{point}-commit")
+    settlements = await settled(proxy.database)
+
+    assert settlements[-1].outcome is outcome
+    messages = [draft for draft in drafts(proxy.database) if draft.type == "message-added"]
+    assert len(messages) == len({draft.entity for draft in messages}) == (2 if outcome is Outcome.APPLIED else 1)
+
+
+async def test_a_message_that_made_its_session_unheard_brings_the_session_into_the_log(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    said = {"provider": "openai", "model": "gpt-5", "content": "hello"}
+    await call(proxy.url, "message.add", said, "error-after-commit")
+    (intent,) = await settled(proxy.database)
+
+    (session,) = [row for row in legacy.audit() if row.entity == "session"]
+    assert intent.outcome in {Outcome.APPLIED, Outcome.OBSERVED}
+    assert fields(proxy.database, "session", session.key) is not None
+
+
+@pytest.fixture(name="blind")
+async def _blind(legacy: Legacy, tmp_path: Path) -> AsyncIterator[ProxyProcess]:
+    """A proxy whose contract does not say where to look for messages."""
+    text = CONTRACT.read_text()
+    find = text[text.index('[mutation."message.add".find]') : text.index('[tap."message.streamResponse"]')]
+    proxy = await asyncio.to_thread(start, legacy, tmp_path, (find, ""))
+    yield proxy
+    await asyncio.to_thread(stop, proxy.process, grace=60)
+
+
+async def test_what_the_contract_cannot_read_is_quarantined_and_blocks_nobody(blind: ProxyProcess) -> None:
+    proxy = blind
     key = await made(proxy.url)
     message = {"sessionId": key, "content": "hello"}
     await call(proxy.url, "message.add", message, "error-after-commit")
@@ -181,7 +219,8 @@ async def test_what_the_contract_cannot_read_is_quarantined_and_blocks_nobody(pr
     assert intents(proxy.database)[-2].outcome is Outcome.IN_DOUBT
 
 
-async def test_doubts_are_listed_counted_and_shown(proxy: ProxyProcess) -> None:
+async def test_doubts_are_listed_counted_and_shown(blind: ProxyProcess) -> None:
+    proxy = blind
     key = await made(proxy.url)
     await call(proxy.url, "message.add", {"sessionId": key, "content": "hello"}, "error-after-commit")
     await until(lambda: (intents(proxy.database)[-1].detail or "").startswith("quarantined:"))
