@@ -32,8 +32,10 @@ from proxy.metrics import Metrics
 from proxy.mirror import Mirror
 from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
+from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind
 from proxy.subscriptions.routes import subscriptions
+from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Limits, Upstream, UpstreamError
 from shadow.contract import Contract, load
@@ -287,11 +289,15 @@ async def _listening(
         clock=clock,
         new_id=lambda: new_id(clock()),
     )
+    taps = Taps(mirror, fence, log.append, channels.feed.tail.ephemeral)
+    sockets = WebSocketRoad(mirror, fence, taps, transformer, upstream.limits.response_timeout)
     proxy = Proxy(
         contract=contract,
         mirror=mirror,
         fence=fence,
         upstream=upstream,
+        sockets=sockets,
+        taps=taps,
         subscriptions=channels,
         metrics=metrics,
         transformer=transformer,

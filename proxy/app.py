@@ -15,16 +15,18 @@ from proxy.metrics import Metrics
 from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
 from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
 from proxy.roads.stream import mirror_stream
+from proxy.roads.websocket import WebSocketRoad
 from proxy.subscriptions import Subscriptions
+from proxy.taps import Taps
 from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
 from proxy.trpc.streams import stream_kind
 from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
 from proxy.upstream import Upstream
+from proxy.websocket import forward_websocket
 from shadow.contract import Contract, Rule
 from shadow.errors import LogUnavailable
-from shadow.stages import Stage
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +42,8 @@ class Proxy:
     mirror: Mirror
     fence: Fence
     upstream: Upstream
+    sockets: WebSocketRoad
+    taps: Taps
     subscriptions: Subscriptions
     metrics: Metrics
     transformer: Transformer
@@ -55,14 +59,20 @@ class Proxy:
         """Answer one request."""
         if scope["type"] == "websocket" and scope["path"].startswith(RESERVED):
             await self.subscriptions.reserved_socket(scope, receive, send)
-        if scope["type"] != "http":
-            return
-        if scope["path"].startswith(RESERVED):
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        elif scope["path"].startswith(RESERVED):
             await self.subscriptions.reserved(scope, receive, send)
         elif scope["method"] == "POST":
             await self._post(scope, receive, send)
         else:
             await self._pass(scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.metrics.forwarded()
+        watch = partial(self.sockets.watch, asked=partial(self._asked, scope))
+        told = self.forwarding
+        await forward_websocket(scope, receive, send, self.upstream, forwarding=told, refuse=self.refuse, watch=watch)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.forwarded()
@@ -92,7 +102,7 @@ class Proxy:
                     self.fence.leave(inside)
 
     async def _calls(self, scope: Scope, receive: Receive, send: Send, target: Calls, rules: list[Rule | None]) -> None:
-        mirrored = [self._mirrored(rule) for rule in rules]
+        mirrored = [self.mirror.mirrors(rule) for rule in rules]
         if not any(mirrored):
             self.metrics.not_mirrored("stage_off" if any(rules) else "unmapped")
             await self._pass(scope, receive, send)
@@ -156,9 +166,3 @@ class Proxy:
     def _asked(self, scope: Scope) -> Asked:
         actor = header(scope["headers"], self.actor_header) if self.actor_header else b""
         return Asked(self.new_id(), self.clock(), actor.decode("latin-1") or None)
-
-    def _mirrored(self, rule: Rule | None) -> bool:
-        """Tell whether a call is mirrored: by its phase's stage, or, unmapped, as soon as any phase is on."""
-        if rule is not None:
-            return self.mirror.stage_of(rule.phase)[0] is not Stage.OFF
-        return any(self.mirror.stage_of(phase)[0] is not Stage.OFF for phase in self.contract.phases)

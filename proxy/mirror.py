@@ -99,6 +99,11 @@ class Mirror:
     insist: float = 5.0
     """Seconds for which an outcome is offered again to a log that cannot be written."""
 
+    def mirrors(self, rule: Rule | None) -> bool:
+        """Tell whether a call is mirrored: by its phase's stage, or, without a rule, as soon as any phase is on."""
+        phases = self.contract.phases if rule is None else (rule.phase,)
+        return any(self.stage_of(phase)[0] is not Stage.OFF for phase in phases)
+
     def attempt(self, calls: Sequence[Call], asked: Asked) -> Attempt:
         """Prepare the mirroring of calls that travel together; enter it before anything is forwarded."""
         return Attempt(self, tuple(calls), asked)

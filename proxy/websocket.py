@@ -43,6 +43,9 @@ class Watcher(Protocol):
     async def client_gone(self) -> None:
         """The client has gone. The legacy is read on, and its messages are shown, until this returns."""
 
+    async def legacy_gone(self) -> None:
+        """The legacy has closed. The client is told when this returns, so it may get what is still held back."""
+
     async def ended(self) -> None:
         """Neither side says anything more."""
 
@@ -166,6 +169,8 @@ async def _from_legacy(relay: Relay, legacy: ClientConnection, watcher: Watcher 
             if message is not None:
                 await relay.to_client(message)
     except ConnectionClosed as closed:
+        if watcher is not None:
+            await watcher.legacy_gone()
         if closed.rcvd is None:
             await relay.close_client(BAD_GATEWAY, "the connection to the legacy broke off")
         else:

@@ -14,7 +14,7 @@ from proxy.mirror import Asked, Attempt, Call, Mirror
 from proxy.roads.encodings import Held, Undecodable, unpacking
 from proxy.roads.json import BIGGEST_ANSWER, readable_answer
 from proxy.roads.outbox import Outbox
-from proxy.trpc.streams import Decoded, StreamDecoder, StreamKind, stream_decoder
+from proxy.trpc.streams import CUT_SHORT, Decoded, StreamDecoder, StreamKind, stream_decoder
 from proxy.trpc.transformers import Transformer
 from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
 from shadow.errors import LogUnavailable
@@ -95,7 +95,9 @@ class _Reading:
                 elif held.size > BIGGEST_ANSWER:
                     await self._give_up("answer_too_large")
                 await self._outbox.room(BIGGEST_ANSWER)
-            await self._settle(self._decoder.close())
+            await self._settle([each for each in self._decoder.close() if each.outcome != CUT_SHORT])
+            if self._unsettled:
+                await self._give_up("stream_ended")
         except Lost as error:
             self._broken_off = error
             await self._give_up(error.code)

@@ -185,6 +185,10 @@ class Correlation:
     def __init__(self) -> None:
         self._open: dict[Id, deque[Request]] = {}
 
+    def __bool__(self) -> bool:
+        """Tell whether any call is open."""
+        return bool(self._open)
+
     def sent(self, request: Request) -> None:
         """Note a query or mutation that went to the server."""
         self._open.setdefault(request.id, deque()).append(request)

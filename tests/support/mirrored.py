@@ -16,12 +16,14 @@ from proxy.forward import Forwarding
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror
 from proxy.refusal import Refusals
+from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind, serving
 from proxy.subscriptions.routes import subscriptions
+from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Upstream
 from shadow.contract import parse
-from shadow.events import Event
+from shadow.events import Draft, Event
 from shadow.journal import Intent, NewIntent, Settlement
 from shadow.locks import EntityLocks
 from shadow.log import Log
@@ -107,6 +109,12 @@ class GatedWriter:
         await self.gate.wait()
         return await self.log.settle(settlements)
 
+    async def append(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
+        """Write events once the gate is open."""
+        self.reached.set()
+        await self.gate.wait()
+        return await self.log.append(drafts)
+
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
@@ -129,7 +137,7 @@ class Mirrored:
 
 
 @asynccontextmanager
-async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIterator[Mirrored]:
+async def mirrored(legacy: str, data: Path, *, contract: str = NOTES, patience: float = 60) -> AsyncIterator[Mirrored]:
     """Serve a data port before `legacy`, every phase at dualwrite; the log is in the directory `data`."""
     checked = parse(contract, "contract.toml")
     log = Log.open(f"sqlite:///{data / 'log.db'}")
@@ -162,11 +170,16 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES) -> AsyncIt
         clock=lambda: 1000,
         new_id=lambda: f"event-{next(numbers)}",
     )
+    fence = Fence()
+    taps = Taps(mirror, fence, writer.append, channels.feed.tail.ephemeral)
+    sockets = WebSocketRoad(mirror, fence, taps, transformer, patience)
     proxy = Proxy(
         contract=checked,
         mirror=mirror,
-        fence=Fence(),
+        fence=fence,
         upstream=upstream,
+        sockets=sockets,
+        taps=taps,
         subscriptions=channels,
         metrics=metrics,
         transformer=transformer,

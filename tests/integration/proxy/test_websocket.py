@@ -155,6 +155,7 @@ class Recorder:
         self.log: list[tuple[str, Message]] = []
         self.pending = asyncio.Event()
         self.over = asyncio.Event()
+        self.closed = False
 
     async def client_message(self, message: Message) -> Message | None:
         self.log.append(("client", message))
@@ -172,6 +173,9 @@ class Recorder:
     async def client_gone(self) -> None:
         self.log.append(("gone", ""))
         await self.pending.wait()
+
+    async def legacy_gone(self) -> None:
+        self.closed = True
 
     async def ended(self) -> None:
         self.over.set()
