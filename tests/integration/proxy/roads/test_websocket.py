@@ -159,6 +159,8 @@ async def test_two_mutations_of_one_entity_reach_the_legacy_one_after_the_other(
         assert talk.legacy.heard.empty()
         await talk.says(done(1))
         assert [json.loads(await talk.legacy.heard.get())["id"] for _ in range(2)] == [2, 3]
+        await talk.says(done(2), done(3))
+        assert await talk.hears(3) == [done(1), done(2), done(3)]
 
 
 async def test_what_the_legacy_did_not_answer_before_it_closed_is_in_doubt(tmp_path: Path) -> None:
