@@ -44,6 +44,7 @@ _DROPPED = HOP_BY_HOP | {b"expect"}
 _TOLD_BEFORE = _FORWARDED | {b"via"}
 _NONE: list[bytes] = []
 _ANSWER_NOTED = HOP_BY_HOP | {b"content-length"}
+_ANSWER_NOTED_LENGTHS = frozenset(map(len, _ANSWER_NOTED))
 _HARMLESS_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _TIMEOUT = re.compile(rb"(?:^|[\s,])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -131,7 +132,7 @@ def request_head(
         kept = _request_extras(kept, noted)
     if sender is not None:
         host = hosts[0] if hosts else None
-        if not noted.keys().isdisjoint(_TOLD_BEFORE):
+        if noted and not noted.keys().isdisjoint(_TOLD_BEFORE):
             _carry_on(kept, noted, sender, host, version)
         else:
             kept += _first_told(sender, host, version)
@@ -271,8 +272,8 @@ def answer_head(method: bytes, status: int, headers: Pairs, *, keep_alive: bool)
     kept: Pairs = []
     noted: dict[bytes, bytes] = {}
     for pair in headers:
-        name = pair[0].lower()
-        if name in _ANSWER_NOTED:
+        # Most names are known by their length alone to be none of ours; this runs for every header of every answer.
+        if len(pair[0]) in _ANSWER_NOTED_LENGTHS and (name := pair[0].lower()) in _ANSWER_NOTED:
             # A repeated field is one list (RFC 9110, 5.2); a list of lengths is refused below.
             noted[name] = noted[name] + b"," + pair[1] if name in noted else pair[1]
             if name != b"content-length":

@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
             if status != 100 and self._notice is not None:
                 self._notice(status, reason, headers)
             return
-        head = answer_head(self._method, status, headers, keep_alive=parser.get_http_version() != "1.0")
+        head = answer_head(self._method, status, headers, keep_alive=parser.should_keep_alive())
         self._keep_alive = head.keep_alive
         self.idle_limit = head.idle_limit
         self._length = head.length
