@@ -155,7 +155,10 @@ async def test_what_a_dead_legacy_did_is_found_out_when_it_is_back(proxy: ProxyP
 async def test_what_a_killed_proxy_left_open_is_resolved_at_its_next_start(
     legacy: Legacy, tmp_path: Path, step: str
 ) -> None:
-    """Whichever step it dies at, the journal, the log and the legacy agree soon after it is back."""
+    """Whichever step it dies at, the journal, the log and the legacy agree soon after it is back.
+
+    The first event that is written tells of the proxy's start, hence the second.
+    """
     proxy = await asyncio.to_thread(start, legacy, tmp_path, CHANGEOVER_FAULT=step)
     with pytest.raises(httpx.HTTPError):
         await call(proxy.url, "session.create", {"provider": "openai", "model": "gpt-5"})
