@@ -483,19 +483,20 @@ def _carries(value: Json, difference: Difference, rules: Rules) -> bool:
     if difference.legacy is ABSENT:
         # Somebody must have removed it: an input that removes names the field's owner, never the value.
         return False
-    return any(not differences(difference.legacy, part, rules, limit=1) for part in _parts(value))
+    return any(not differences(difference.legacy, part, rules, limit=1) for part in parts(value))
 
 
-def _parts(value: Json) -> Iterator[Json]:
+def parts(value: Json) -> Iterator[Json]:
+    """Yield a value and everything in it; a sealed secret is one thing."""
     yield value
     if is_sealed(value):
         return
     if isinstance(value, dict):
         for item in value.values():
-            yield from _parts(item)
+            yield from parts(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _parts(item)
+            yield from parts(item)
 
 
 @dataclass(frozen=True, slots=True)

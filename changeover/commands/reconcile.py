@@ -55,6 +55,10 @@ def reconcile(
         bool, typer.Option(help="Plant known faults into a copy and see whether they are found.")
     ] = True,
     keep: Annotated[bool, typer.Option(help="Keep the run's figures in the log.")] = True,
+    repair: Annotated[bool, typer.Option("--repair", help="Plan how to mend what differs, and show the plan.")] = False,
+    authoritative: Annotated[str, typer.Option(help="Which side is right: legacy or log.")] = "legacy",
+    yes: Annotated[bool, typer.Option("--yes", help="Carry the plan of --repair out.")] = False,
+    actor: Annotated[str | None, typer.Option(envvar="USER", help="Who repairs; kept in the log for good.")] = None,
     rate: options.Rate = None,
     concurrency: options.Concurrency = 4,
     token: options.LegacyToken = None,
@@ -75,6 +79,8 @@ def reconcile(
     import asyncio
 
     from changeover.errors import UserError
+    from changeover.repairing import Where
+    from changeover.repairing import repair as mend
     from reconcile.dump import read
     from reconcile.pace import Limits
     from reconcile.report import FORMATS
@@ -105,10 +111,17 @@ def reconcile(
         min_coverage=min_coverage,
     )
     address = legacy or f"file:{legacy_dump}"
-    report = asyncio.run(run(load(contract), database, address, wanted, progress=_show))
+    rules = load(contract)
+    report = asyncio.run(run(rules, database, address, wanted, progress=_show))
     if keep:
         asyncio.run(_keep(report, database, admin, admin_token))
     _tell(report, format, output, contract, database)
+    if repair:
+        if legacy is None:
+            raise UserError("a dump cannot be repaired; give --legacy")
+        where = Where(rules, database, legacy, admin, admin_token)
+        mended = asyncio.run(mend(where, report, wanted, authoritative, actor, yes=yes))
+        raise typer.Exit(0 if mended and yes else report.exit_code)
     raise typer.Exit(report.exit_code)
 
 

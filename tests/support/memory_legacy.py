@@ -43,6 +43,9 @@ class MemoryLegacy:
         self.requests.append(procedure)
         if self.statuses:
             return httpx.Response(self.statuses.pop(0), headers={"retry-after": self.retry_after or "0"})
+        if request.method == "POST":
+            self._mutate(procedure, json.decode(request.content))
+            return httpx.Response(200, content=b'{"result":{}}')
         sent = parse_qs(request.url.query.decode()).get("input", ["null"])[0]
         output = self._query(procedure, json.decode(sent))
         if self.meanwhile is not None:
@@ -57,6 +60,15 @@ class MemoryLegacy:
             }
             return httpx.Response(404, content=json.encode(body))
         return httpx.Response(200, content=json.encode({"result": {"data": output}}))
+
+    def _mutate(self, procedure: str, wanted: Json) -> None:
+        match procedure:
+            case "note.delete":
+                self.notes.pop(wanted["id"], None)
+            case "note.rename":
+                self.notes[wanted["id"]]["title"] = wanted["title"]
+            case "note.tag":
+                self.notes[wanted["id"]]["tags"] = wanted["tags"]
 
     def _query(self, procedure: str, wanted: Json) -> Json:
         match procedure:
