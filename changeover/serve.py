@@ -307,6 +307,8 @@ async def _listening(
         actor_header=settings.actor_header.lower().encode(),
         clock=clock,
         new_id=lambda: uuid.uuid4().hex,
+        answers=log,
+        keep_answers=settings.keep_answers,
     )
     proofs = Proofs(log, metrics)
     running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs)

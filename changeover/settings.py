@@ -37,6 +37,8 @@ class Settings:
     """Bytes of one mutation's body that may be held in memory; larger ones are refused."""
     legacy_token: str | None = None
     """Sent as a bearer token with the proxy's own reads of the legacy."""
+    keep_answers: float = 24 * 3600
+    """Seconds for which an answer is kept under its Idempotency-Key."""
     response_timeout: float = 60.0
     """Seconds that the legacy may take for the head of an answer; then the client gets 504."""
     actor_header: str = ""

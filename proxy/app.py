@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
+from proxy import idempotency
 from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
 from proxy.framing import Refused as BadFraming
@@ -19,14 +21,14 @@ from proxy.roads.websocket import WebSocketRoad
 from proxy.subscriptions import Subscriptions
 from proxy.taps import Taps
 from proxy.trpc.inputs import BodyKind, Malformed, body_kind, decode_inputs
-from proxy.trpc.streams import stream_kind
+from proxy.trpc.streams import StreamKind, stream_kind
 from proxy.trpc.targets import Calls, NotCalls, Refused, parse_target
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
 from proxy.upstream import Upstream
 from proxy.websocket import forward_websocket
 from shadow.contract import Contract, Rule
-from shadow.errors import LogUnavailable
+from shadow.errors import KeyReused, LogUnavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -54,6 +56,9 @@ class Proxy:
     """The request header, in lower case, that names who acts; empty: nobody is named."""
     clock: Callable[[], int]
     new_id: Callable[[], str]
+    answers: idempotency.Journal
+    keep_answers: float = 24 * 3600
+    """Seconds for which an answer is kept under its idempotency key."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -133,15 +138,72 @@ class Proxy:
             readable = given is not UNDEFINED and not isinstance(given, Malformed)
             calls.append(Call(index, path, given if readable else None, rule))
         kind = stream_kind(scope["headers"]) if target.batch else None
-        road = mirror_json if kind is None else partial(mirror_stream, kind=kind)
+        key = header(scope["headers"], idempotency.HEADER)
+        if not key:
+            await self._travel(scope, send, calls, len(target.paths), body, self._asked(scope), kind)
+        elif len(key) > idempotency.LONGEST:
+            sentence = f"an Idempotency-Key has {idempotency.LONGEST} bytes at most"
+            await send_whole(send, *self.refuse(scope, 400, sentence))
+        else:
+            await self._once(scope, send, calls, target, body, key.decode("latin-1"), kind)
+
+    async def _once(
+        self, scope: Scope, send: Send, calls: list[Call], target: Calls, body: bytes, key: str, kind: StreamKind | None
+    ) -> None:
+        """Forward the request unless one with its key was before; then answer as that one was answered."""
+        caller = [value for name, value in scope["headers"] if name.lower() in {b"authorization", b"cookie"}]
+        parts = (*(path.encode() for path in target.paths), body, *caller)
+        digest = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+        fingerprint = self.mirror.privacy.fingerprint(digest)
+        while True:
+            asked = self._asked(scope)
+            keep_until = asked.received + round(self.keep_answers * 1000)
+            asked = replace(asked, idempotency=key, fingerprint=fingerprint, keep_until=keep_until)
+            try:
+                return await self._travel(scope, send, calls, len(target.paths), body, asked, kind)
+            except KeyReused:
+                pass
+            answer = await idempotency.find(
+                self.answers,
+                self.mirror.privacy,
+                key,
+                [call.index for call in calls],
+                fingerprint,
+                clock=self.clock,
+                patience=self.mirror.patience,
+            )
+            if isinstance(answer, idempotency.Refused):
+                return await send_whole(send, *self.refuse(scope, answer.status, answer.sentence))
+            if answer is not None:
+                self.metrics.not_mirrored("answered_again")
+                start = {"type": "http.response.start", "status": answer.status, "reason": answer.reason}
+                await send({**start, "headers": answer.headers})
+                return await send({"type": "http.response.body", "body": answer.body})
+
+    async def _travel(
+        self,
+        scope: Scope,
+        send: Send,
+        calls: list[Call],
+        count: int,
+        body: bytes,
+        asked: Asked,
+        kind: StreamKind | None,
+    ) -> None:
+        """Send the request on its road; raises `KeyReused` before anything is forwarded."""
+        if kind is None or asked.idempotency is not None:
+            # What is kept for a retry has to be whole when it is settled.
+            road = partial(mirror_json, kind=kind)
+        else:
+            road = partial(mirror_stream, kind=kind)
         try:
             await road(
                 scope,
                 send,
                 calls=calls,
-                count=len(target.paths),
+                count=count,
                 body=body,
-                asked=self._asked(scope),
+                asked=asked,
                 mirror=self.mirror,
                 upstream=self.upstream,
                 transformer=self.transformer,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -41,6 +41,9 @@ MAY_STILL_RUN = frozenset(
 )
 """Errors that may come from whoever stands before the legacy while the call runs on."""
 
+UNSUCCESSFUL = "unsuccessful"
+"""The reason of a rejection by the contract's success rule: the call ran, and says that it did nothing."""
+
 StateReader = Callable[[EntityKey], dict[str, Json] | None]
 KeysOf = Callable[[str], Iterable[str]]
 
@@ -63,6 +66,9 @@ class Asked:
     received: int
     actor: str | None = None
     idempotency: str | None = None
+    fingerprint: str | None = None
+    keep_until: int = 0
+    """With an idempotency key: what tells a retry from another request, and until when its answer is kept."""
 
 
 class Writer(Protocol):
@@ -161,13 +167,14 @@ class Attempt:
             self._hand_over()
             self._release()
 
-    async def settle(self, outcomes: Mapping[int, CallOutcome]) -> tuple[Event, ...]:
+    async def settle(self, outcomes: Mapping[int, CallOutcome], *, answer: bytes | None = None) -> tuple[Event, ...]:
         """Record what became of some of the calls, by index; durable on return.
 
         Calls that were settled before, and indexes nobody asked about, are ignored. What is answered without proof
-        is in doubt. Raises `NotRecorded` when the log does not take it in time.
+        is in doubt. `answer` is what a retry with the same idempotency key will get; give it with all outcomes at
+        once. Raises `NotRecorded` when the log does not take it in time.
         """
-        return await self._settle(outcomes, answered=True)
+        return await self._settle(outcomes, answered=True, answer=answer)
 
     async def doubt(self, reason: str) -> None:
         """Record every call that is still open as in doubt, for `reason` (a short machine code): no answer came.
@@ -185,10 +192,16 @@ class Attempt:
         with suppress(LogUnavailable):
             await self._write(settlements)
 
-    async def _settle(self, outcomes: Mapping[int, CallOutcome], *, answered: bool) -> tuple[Event, ...]:
+    async def _settle(
+        self, outcomes: Mapping[int, CallOutcome], *, answered: bool, answer: bytes | None = None
+    ) -> tuple[Event, ...]:
         reach(Point.ANSWERED)
         news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in self._intents]
-        return await self._write([self._settlement(call, outcome, answered=answered) for call, outcome in news])
+        settlements = [self._settlement(call, outcome, answered=answered) for call, outcome in news]
+        if answer is not None and self._asked.idempotency is not None:
+            procedures = [call.procedure for call in self._calls.values()]
+            settlements = with_answer(settlements, self._mirror.privacy.seal_answer(procedures, answer))
+        return await self._write(settlements)
 
     async def _write(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         """Write settlements of open calls, for a while again and again, and note what is left behind."""
@@ -289,6 +302,8 @@ class Attempt:
             actor=asked.actor,
             received=asked.received,
             idempotency=asked.idempotency,
+            fingerprint=asked.fingerprint,
+            keep_until=asked.keep_until,
             deadline=asked.received + round(self._mirror.contract.legacy.max_request * 1000),
         )
 
@@ -320,6 +335,19 @@ class Attempt:
                     privacy=mirror.privacy,
                 )
         raise AssertionError(outcome)
+
+
+def with_answer(settlements: Sequence[Settlement], answer: bytes) -> list[Settlement]:
+    """Return the settlements of a request with its answer, to be kept by the first of them; the others point to it.
+
+    Nothing is kept when every call was refused before it did anything: asking again is then asking for the first time.
+    """
+    final = [each for each in settlements if each.outcome in {Outcome.APPLIED, Outcome.REJECTED}]
+    if all(each.outcome is Outcome.REJECTED and each.detail != UNSUCCESSFUL for each in final):
+        return list(settlements)
+    return [
+        replace(each, answer=answer if each is final[0] else b"") if each in final else each for each in settlements
+    ]
 
 
 def kinds_made(call: Call, now: int) -> frozenset[str]:
@@ -363,7 +391,7 @@ def judge(
         return Settlement(intent, Outcome.APPLIED, now, detail="unmapped")
     try:
         if not rule.succeeded(call.input, output):
-            return Settlement(intent, Outcome.REJECTED, now, detail="unsuccessful")
+            return Settlement(intent, Outcome.REJECTED, now, detail=UNSUCCESSFUL)
         drafts: tuple[Draft, ...] = rule.decide(
             call.input, output, read_state, now, new_id, cause=f"intent:{intent}", actor=actor, keys_of=keys_of
         )

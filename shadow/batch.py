@@ -224,7 +224,8 @@ class Batch:
         self.outcome_rows.append((id, outcome.value, settlement.detail, settlement.at, first or None, len(events)))
         if standing.idempotency is not None:
             name = (standing.idempotency, standing.index, id)
-            if outcome is Outcome.NOT_APPLIED:
+            refused_unkept = outcome is Outcome.REJECTED and settlement.answer is None
+            if outcome is Outcome.NOT_APPLIED or refused_unkept:
                 self.freed_rows.append(name)
             elif settlement.answer is not None:
                 self.answer_rows.append((*name, base64.b64encode(settlement.answer).decode()))

@@ -85,7 +85,10 @@ class NewIntent:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of one intent at the time `at`; `answer` is kept if the intent has an idempotency key."""
+    """What became of one intent at the time `at`; `answer` is kept if the intent has an idempotency key.
+
+    NOT_APPLIED frees the key, and so does REJECTED without an answer.
+    """
 
     intent: int
     outcome: Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -95,6 +96,12 @@ class Privacy:
         if self._keyring is None or not kept.startswith(b"sealed:"):
             return kept
         return self._keyring.unseal_bytes(kept.removeprefix(b"sealed:"), "answer")
+
+    def fingerprint(self, text: str) -> str:
+        """Return the same short text for equal texts, keyed if there is a key, so that nobody can try out guesses."""
+        if self._keyring is not None:
+            return self._keyring.sealing.fingerprint(text)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def agrees(self, kept: Json, shown: Json) -> bool | None:
         """Tell whether a field's kept value can be what the legacy shows; None when that cannot be told."""

@@ -31,6 +31,9 @@ def serve(
             help="A bearer token for the proxy's own reads of the legacy, by which it resolves doubts.",
         ),
     ] = None,
+    keep_answers: Annotated[
+        float, typer.Option(help="Seconds for which the answer to a request with an Idempotency-Key is kept.")
+    ] = 24 * 3600,
     response_timeout: Annotated[
         float, typer.Option(help="Seconds that the legacy may take to begin an answer; then the client gets 504.")
     ] = 60,
@@ -69,6 +72,7 @@ def serve(
             keyring=options.keyring(),
             initial_stage=initial_stage,
             legacy_token=legacy_token,
+            keep_answers=keep_answers,
             response_timeout=response_timeout,
             actor_header=actor_header,
             max_body=max_body,

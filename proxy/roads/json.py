@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, outgoing_head, send_whole
 from proxy.framing import Pairs, RequestHead
+from proxy.idempotency import Retried
 from proxy.mirror import Asked, Call, Mirror
-from proxy.trpc.envelopes import CallOutcome, Unknown, decode_answer
+from proxy.trpc.envelopes import MISSING, CallOutcome, Unknown, decode_answer
+from proxy.trpc.streams import StreamKind, stream_decoder
 from proxy.trpc.transformers import Transformer
 from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
 from shadow.faults import Point, reach
@@ -62,10 +64,12 @@ async def mirror_json(
     transformer: Transformer,
     forwarding: Forwarding,
     refuse: Refuse,
+    kind: StreamKind | None = None,
 ) -> None:
     """Forward one request once, settle its calls, and only then send the legacy's answer, unchanged.
 
-    `count` is the number of calls in the request, `calls` those of them that are mirrored.
+    `count` is the number of calls in the request, `calls` those of them that are mirrored. With `kind` the answer may
+    be a streamed batch; it is read to its end first all the same.
     """
     head = readable_answer(outgoing_head(scope, forwarding))
     try:
@@ -80,11 +84,12 @@ async def mirror_json(
                 await attempt.doubt(error.code)
                 raise
             reach(Point.FORWARDED)
-            outcomes = read_answer(count, answer, whole, transformer)
+            outcomes = read_answer(count, answer, whole, transformer, kind=kind)
             if answer.status in OF_GATEWAYS and all(isinstance(outcome, Unknown) for outcome in outcomes):
                 await attempt.doubt(f"gateway:{answer.status}")
             else:
-                await attempt.settle(dict(enumerate(outcomes)))
+                kept = None if asked.idempotency is None else kept_answer(answer, whole)
+                await attempt.settle(dict(enumerate(outcomes)), answer=kept)
     except UpstreamError as error:
         await send_whole(send, *refuse(scope, error.status, str(error)))
         return
@@ -112,7 +117,14 @@ async def whole_answer(answer: Answer) -> bytes:
     return b"".join(parts)
 
 
-def read_answer(count: int, answer: Answer, body: bytes, transformer: Transformer) -> tuple[CallOutcome, ...]:
+def kept_answer(answer: Answer, body: bytes) -> bytes:
+    """Return an answer as it is kept for a retry."""
+    return Retried(answer.status, answer.reason, answer.headers, body).kept()
+
+
+def read_answer(
+    count: int, answer: Answer, body: bytes, transformer: Transformer, *, kind: StreamKind | None = None
+) -> tuple[CallOutcome, ...]:
     """Return what became of each call; an answer that cannot be unpacked leaves all of them unknown."""
     encoding = header(answer.headers, b"content-encoding").strip().lower()
     if encoding in {b"gzip", b"x-gzip", b"deflate"}:
@@ -122,7 +134,11 @@ def read_answer(count: int, answer: Answer, body: bytes, transformer: Transforme
             return (Unknown("undecodable_answer"),) * count
     elif encoding not in {b"", b"identity"}:
         return (Unknown("undecodable_answer"),) * count
-    return decode_answer(count, answer.status, body, transformer)
+    if kind is None:
+        return decode_answer(count, answer.status, body, transformer)
+    decoder = stream_decoder(kind, count, transformer, status=answer.status)
+    told = {each.index: each.outcome for each in [*decoder.feed(body), *decoder.close()]}
+    return tuple(told.get(index, MISSING) for index in range(count))
 
 
 def readable_answer(head: RequestHead) -> RequestHead:

@@ -189,6 +189,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES, patience: 
         actor_header=b"",
         clock=lambda: 1000,
         new_id=lambda: f"request-{next(numbers)}",
+        answers=log,
     )
     try:
         async with serving(proxy, bind("127.0.0.1", 0), grace=1) as server:

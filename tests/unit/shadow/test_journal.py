@@ -13,8 +13,8 @@ outcomes = st.sampled_from(Outcome)
 
 
 @given(outcomes)
-def test_staying_is_no_move(outcome: Outcome) -> None:
-    assert not moves(outcome, outcome)
+def test_staying_is_no_move_but_a_doubt_may_get_another_reason(outcome: Outcome) -> None:
+    assert moves(outcome, outcome) is (outcome is Outcome.IN_DOUBT)
 
 
 @given(st.lists(outcomes, max_size=8))
