@@ -16,4 +16,6 @@ const server = http.createServer((request, response) => {
     response.end(body);
   });
 });
+// A client that has sent all it will is still answered.
+server.httpAllowHalfOpen = true;
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from proxy.forward import Forwarding
 from proxy.upstream import Upstream
 from tests.support.node import ROOT, first_line, start_node, stop
-from tests.support.scripted import proxied
+from tests.support.scripted import converse, proxied
 
 END = b"GET /end HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 LAST = re.compile(rb"HTTP/1\.0|[Cc]onnection\s*:\s*close")
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "expect", "content-length"}
 PATIENCE = 0.25
-"""Seconds to wait for a reader who waits for more; only exchanges that stall take so long."""
+"""Seconds to wait for a proxy that waits for more. A busy machine makes this test miss something, never fail."""
 
 
 class Reading(NamedTuple):
@@ -95,15 +95,31 @@ bodies = st.one_of(
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """A request, more often right than not."""
-    method = draw(st.sampled_from([b"POST", b"POST", b"GET", b"PUT", b"HEAD", b"post", b"P OST"]))
+    method = draw(st.sampled_from([b"POST", b"POST", b"GET", b"PUT", b"DELETE", b"post", b"P OST"]))
     line = b"%b %b %b" % (method, draw(targets), draw(versions))
     headers = [(b"Host", b"a"), *draw(st.lists(fields, max_size=3))]
     head = b"".join(name + draw(colons) + value + draw(ends) for name, value in headers)
     return line + draw(ends) + head + draw(ends) + draw(bodies)
 
 
-async def readings(port: int, data: bytes) -> list[Reading]:
-    """Send bytes; returns the requests that Node says it read, in order."""
+async def direct(port: int, data: bytes) -> list[Reading]:
+    """Send bytes to Node and then the end; returns the requests that it says it read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    got = bytearray()
+    try:
+        writer.write(data)
+        writer.write_eof()
+        while piece := await reader.read(65536):
+            got += piece
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return list(parse(bytes(got)))
+
+
+async def through(port: int, data: bytes) -> list[Reading]:
+    """Send bytes to the proxy, which takes a client that ends for one that has gone; returns the same."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     got = bytearray()
     try:
@@ -124,8 +140,8 @@ def parse(answers: bytes) -> Iterator[Reading]:
         lower = head.lower()
         length = int(lower.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         if b"x-read-by: node" in lower:
-            if not rest.startswith(b"{"):
-                return  # the answer to a HEAD tells nothing
+            if len(rest) < length:
+                return
             read = json.loads(rest[:length])
             pairs = zip(read["headers"][::2], read["headers"][1::2], strict=True)
             yield Reading(read["method"], read["target"], end_to_end(list(pairs)), base64.b64decode(read["body"]))
@@ -151,9 +167,9 @@ def test_the_proxy_lets_nothing_through_that_node_reads_otherwise(node_port: int
         async with proxied(upstream, forwarding=Forwarding(tell=False)) as server:
             # Node drops its answer when bytes follow a request that ends the connection; here they are left unread.
             wires = [request if LAST.search(request) else request + END for request in batch]
-            through = await asyncio.gather(*[readings(server.port, wire) for wire in wires])
-            direct = await asyncio.gather(*[readings(node_port, wire) for wire in wires])
-        for wire, ours, nodes in zip(wires, through, direct, strict=True):
+            passed = await asyncio.gather(*[through(server.port, wire) for wire in wires])
+            read = await asyncio.gather(*[direct(node_port, wire) for wire in wires])
+        for wire, ours, nodes in zip(wires, passed, read, strict=True):
             if LAST.search(wire) and not nodes:
                 assert len(ours) <= 1, wire
                 continue
@@ -165,10 +181,12 @@ def test_the_proxy_lets_nothing_through_that_node_reads_otherwise(node_port: int
 async def test_the_comparison_sees_something(node_port: int) -> None:
     """Requests that are right are read, all of them, both ways."""
     chunked = b"POST /x HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    expected = [
+        Reading("POST", "/x", (("Host", "a"), ("X-A", "1")), b"abc"),
+        Reading("GET", "/end", (("Host", "a"),), b""),
+    ]
+    assert await direct(node_port, chunked + END) == expected
     upstream = Upstream(f"http://127.0.0.1:{node_port}")
     async with proxied(upstream, forwarding=Forwarding(tell=False)) as server:
-        for port in (server.port, node_port):
-            assert await readings(port, chunked + END) == [
-                Reading("POST", "/x", (("Host", "a"), ("X-A", "1")), b"abc"),
-                Reading("GET", "/end", (("Host", "a"),), b""),
-            ]
+        got = await converse(server.port, chunked + END)
+    assert list(parse(got)) == expected
