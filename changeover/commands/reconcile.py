@@ -68,6 +68,10 @@ def reconcile(
         str, typer.Option(help="text · json · junit · sarif · markdown · html")
     ] = "text",
     output: Annotated[Path | None, typer.Option(help="Write the report to a file.", show_default=False)] = None,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option("--report", help="Write the same run in another format too, as FORMAT=FILE; may be repeated."),
+    ] = None,
 ) -> None:
     """Compare the legacy with the log, exactly, while writes go on; changes neither.
 
@@ -90,6 +94,7 @@ def reconcile(
 
     if format not in FORMATS:
         raise UserError(f"--format takes {', '.join(FORMATS)}, not {format!r}", code=3)
+    others = [_target(text) for text in report_to or ()]
     if contract is None or (legacy is None and legacy_dump is None):
         raise UserError(
             "reconcile compares two things: give --contract, and --legacy with the API's address (or --legacy-dump)"
@@ -115,7 +120,8 @@ def reconcile(
     report = asyncio.run(run(rules, database, address, wanted, progress=_show))
     if keep:
         asyncio.run(_keep(report, database, admin, admin_token))
-    _tell(report, format, output, contract, database)
+    for form, file in [(format, output), *others]:
+        _tell(report, form, file, contract, database)
     if repair:
         if legacy is None:
             raise UserError("a dump cannot be repaired; give --legacy")
@@ -248,6 +254,16 @@ def _tell(report: Report, form: str, output: Path | None, contract: Path, databa
         say(text.rstrip("\n"))
     else:
         output.write_text(text, "utf-8")
+
+
+def _target(text: str) -> tuple[str, Path]:
+    from changeover.errors import UserError
+    from reconcile.report import FORMATS
+
+    form, equals, file = text.partition("=")
+    if form not in FORMATS or not equals or not file:
+        raise UserError(f"--report takes FORMAT=FILE with one of {', '.join(FORMATS)}, not {text!r}", code=3)
+    return form, Path(file)
 
 
 def _kinds(names: list[str] | None) -> frozenset[Kind]:
