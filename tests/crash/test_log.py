@@ -18,7 +18,7 @@ from shadow.reader import At, Reader
 from tests.support.facts import draft, intent
 from tests.support.postgres import Postgres
 
-OF_THE_LOG = [point for point in POINTS if "begin" in point or "settle" in point or "events" in point]
+OF_THE_LOG = [point for point in POINTS if point.endswith(("-begin", "-settle", "events-written"))]
 
 
 def run_until_killed(url: str, point: Point, arrival: int) -> list[list[str]]:
