@@ -11,7 +11,7 @@ import structlog
 
 from proxy import idempotency
 from proxy.fence import Fence
-from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, send_whole
+from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, refuse_framing, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.metrics import Metrics
 from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
@@ -211,7 +211,7 @@ class Proxy:
                 refuse=self.refuse,
             )
         except BadFraming as error:
-            await send_whole(send, *self.refuse(scope, error.status, str(error)))
+            await refuse_framing(scope, send, error, self.refuse)
         except EntityBusy as error:
             self.metrics.not_mirrored("entity_busy")
             await send_whole(send, *self.refuse(scope, 503, str(error)))

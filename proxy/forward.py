@@ -64,7 +64,7 @@ async def forward(
     try:
         head = outgoing_head(scope, forwarding)
     except Refused as refusal:
-        await send_whole(send, *refuse(scope, refusal.status, str(refusal)))
+        await refuse_framing(scope, send, refusal, refuse)
         return
     first = await receive()
     if first["type"] == "http.disconnect":
@@ -108,6 +108,15 @@ async def send_answer(send: Send, answer: Answer) -> None:
     finally:
         answer.close()
     await send({"type": "http.response.body", "body": b"", "trailers": answer.trailers})
+
+
+async def refuse_framing(scope: Scope, send: Send, refusal: Refused, refuse: Refuse) -> None:
+    """Refuse a request that could be read in two ways, and read nothing more from its sender.
+
+    Where such a request ends is not sure enough to believe that what follows is another one.
+    """
+    status, headers, body = refuse(scope, refusal.status, str(refusal))
+    await send_whole(send, status, [*headers, (b"Connection", b"close")], body)
 
 
 async def send_whole(send: Send, status: int, headers: Pairs, body: bytes) -> None:

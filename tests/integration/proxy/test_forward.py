@@ -433,3 +433,12 @@ async def test_stopping_lets_a_running_request_end() -> None:
         go.set()
         assert (await reader.read()).endswith(b"Connection: close\r\n\r\nok")
         await stopping
+
+
+async def test_nothing_is_read_after_a_request_that_could_be_read_in_two_ways() -> None:
+    seen = Seen()
+    async with through(seen) as port:
+        got = await converse(port, b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\n\r\n" + SMUGGLED)
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert b"Connection: close" in got
+    assert seen.requests == []
