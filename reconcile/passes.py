@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
 
+from reconcile.checkpoint import Checkpoint
 from reconcile.compare import (
     Comparison,
     Facts,
@@ -167,12 +168,14 @@ class Passes:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         progress: Callable[[Progress], None] = lambda _: None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._legacy = legacy
         self._evidence = evidence
         self._method = method
         self._sleep = sleep
         self._progress = progress
+        self._checkpoint = checkpoint
 
     def over(self, evidence: Source) -> Passes:
         """Return the same passes over another log; they tell nobody how far they are."""
@@ -279,7 +282,9 @@ class Passes:
     # -- the second pass: keys ---------------------------------------------------------------------------------
 
     async def _second_pass(self, plan: Plan, suspects: Sequence[str], tally: Tally) -> None:
-        pending = list(suspects)
+        proven = self._checkpoint.proven(plan.kind.name) if self._checkpoint else set[str]()
+        pending = [key for key in suspects if key not in proven]
+        tally.matched += len(suspects) - len(pending)
         seen: dict[str, Sight] = {}
         for attempt in range(1, self._method.attempts + 1):
             if not pending:
@@ -288,7 +293,9 @@ class Passes:
                 await self._sleep(max(SETTLING * 2 ** (attempt - 2), STREAMING if plan.streamed else 0))
             again: list[str] = []
             for keys in self._groups(plan.kind, pending):
-                again += await self._look(plan, keys, attempt, tally, seen)
+                again += await self._look(plan, keys, attempt, tally, seen, proven)
+                if self._checkpoint is not None:
+                    self._checkpoint.save()
                 self._tell(plan, tally, tally.planned)
             pending = again
 
@@ -298,11 +305,17 @@ class Passes:
         return [keys[start : start + size] for start in range(0, len(keys), size)]
 
     async def _look(
-        self, plan: Plan, keys: Sequence[str], attempt: int, tally: Tally, seen: dict[str, Sight]
+        self,
+        plan: Plan,
+        keys: Sequence[str],
+        attempt: int,
+        tally: Tally,
+        seen: dict[str, Sight],
+        proven: set[str],
     ) -> list[str]:
         """Read a group of keys from both sides; return those that need another attempt.
 
-        `seen` keeps the differences that have to be seen again to be believed.
+        `seen` keeps the differences that have to be seen again to be believed, `proven` gets the keys that are equal.
         """
         before = await asyncio.to_thread(self._evidence.moment)
         read = await self._read(plan.kind, keys)
@@ -323,6 +336,8 @@ class Passes:
                 again.append(key)
             else:
                 _count(tally, key, verdict, comparison, fields)
+                if isinstance(verdict, Match):
+                    proven.add(key)
         return again
 
     def _believed(

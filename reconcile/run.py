@@ -7,10 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import httpx
 
+from reconcile.checkpoint import Checkpoint
 from reconcile.compare import DRIFT, Finding, Kind
 from reconcile.dump import Dump, DumpedLegacy, FrozenLog
 from reconcile.evidence import Evidence
@@ -58,6 +60,8 @@ class Options:
     itself."""
     dump: Dump | None = None
     """Compare this instead of a legacy that can be asked."""
+    checkpoint: Path | None = None
+    """Where to note how far the run came; a run that finds the file goes on from there."""
     keyring: Keyring | None = None
     """Tells whether a sealed secret is the one that the legacy shows; without it some secrets stay uncompared."""
     self_test: bool = True
@@ -127,7 +131,11 @@ async def compare(
     wanted = plans(contract, phases=options.phases, entities=named, volatile=options.volatile, keyring=options.keyring)
     shows: Shows = legacy if options.dump is None else DumpedLegacy(options.dump, wanted)
     source: Source = evidence if options.dump is None else await asyncio.to_thread(FrozenLog, evidence, options.dump)
-    passes = Passes(shows, source, method, sleep=sleep, progress=progress)
+    checkpoint = None
+    if options.checkpoint is not None:
+        identity = {"contract": contract.hash, "epoch": before.epoch, "legacy": _without_credentials(address)}
+        checkpoint = Checkpoint(options.checkpoint, identity, time.monotonic)
+    passes = Passes(shows, source, method, sleep=sleep, progress=progress, checkpoint=checkpoint)
     scopes: list[Scope] = []
     findings: list[Finding] = []
     recall = Recall()
@@ -136,7 +144,11 @@ async def compare(
         if options.calibrate and plan.kind.readable:
             learnt = await passes.sampling(options.calibrate).calibrate(plan)
             plan = replace(plan, rules=replace(plan.rules, volatile=(*plan.rules.volatile, *sorted(learnt))))
-        tally = await _compare(passes, plan, options, evidence)
+        try:
+            tally = await _compare(passes, plan, options, evidence)
+        finally:
+            if checkpoint is not None:
+                checkpoint.save(now=True)
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
         if options.self_test and plan.kind.readable:
             await probe(passes, source, evidence, plan, tally, options.seed, recall)
@@ -145,6 +157,8 @@ async def compare(
         if not plan.kind.readable and plan.kind.name in named:
             findings.append(Finding(Kind.UNVERIFIED, plan.kind.name, "", None, UNREADABLE))
     finished = clock()
+    if checkpoint is not None:
+        checkpoint.finish()
     return Report(
         id=new_id(started),
         started=started,

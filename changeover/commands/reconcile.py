@@ -51,6 +51,10 @@ def reconcile(
         Path | None,
         typer.Option(help="Compare this file of `reconcile dump` instead of a legacy.", show_default=False),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="A file to note progress in; a run that was stopped goes on from it.", show_default=False),
+    ] = None,
     self_test: Annotated[
         bool, typer.Option(help="Plant known faults into a copy and see whether they are found.")
     ] = True,
@@ -109,6 +113,7 @@ def reconcile(
         headers=options.bearer(token),
         volatile=tuple(volatile or ()),
         calibrate=calibrate,
+        checkpoint=checkpoint,
         dump=None if legacy_dump is None else read(legacy_dump),
         keyring=options.keyring(),
         self_test=self_test,
