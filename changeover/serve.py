@@ -286,6 +286,7 @@ async def _listening(
         metrics,
         refuse=Refusals(transformer),
         token=settings.subscriber_token,
+        max_body=settings.max_body,
         clock=clock,
         new_id=lambda: new_id(clock()),
     )
@@ -318,7 +319,13 @@ async def _listening(
     await data.start()
     await admin.start()
     channels.feed.start()
-    lifecycle = Lifecycle(log, upstream.address, clock=clock, new_id=lambda: new_id(clock()))
+    lifecycle = Lifecycle(
+        log,
+        upstream.address,
+        clock=clock,
+        new_id=lambda: new_id(clock()),
+        on_up=channels.sockets.legacy_up,
+    )
     try:
         if not await reachable(upstream):
             logger.warning("legacy_unreachable", legacy=settings.legacy, meaning="calls get 502 until it answers")

@@ -68,16 +68,38 @@ class Proxy:
             await self._socket(scope, receive, send)
         elif scope["path"].startswith(RESERVED):
             await self.subscriptions.reserved(scope, receive, send)
+        elif self.subscriptions.calls.wants(scope) and (target := self._overlaid(scope)) is not None:
+            await self.subscriptions.calls.answer(scope, receive, send, target, self)
         elif scope["method"] == "POST":
             await self._post(scope, receive, send)
         else:
             await self._pass(scope, receive, send)
 
+    def _overlaid(self, scope: Scope) -> Calls | None:
+        """Return the calls of a request if some of them are answered by the proxy itself."""
+        target = parse_target(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            base_path=self.contract.legacy.base_path,
+            separator=self.contract.legacy.separator,
+            procedures=self.contract.mutations,
+        )
+        return target if isinstance(target, Calls) and self.subscriptions.calls.takes(target) else None
+
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.forwarded()
-        watch = partial(self.sockets.watch, asked=partial(self._asked, scope))
-        told = self.forwarding
-        await forward_websocket(scope, receive, send, self.upstream, forwarding=told, refuse=self.refuse, watch=watch)
+        inner = partial(self.sockets.watch, asked=partial(self._asked, scope))
+        await forward_websocket(
+            scope,
+            receive,
+            send,
+            self.upstream,
+            forwarding=self.forwarding,
+            refuse=self.refuse,
+            watch=partial(self.subscriptions.sockets.watch, inner=inner),
+            unserved=partial(self.subscriptions.sockets.alone, scope, receive, send),
+        )
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.forwarded()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -40,12 +40,21 @@ class Lifecycle:
     """Tells of one running proxy."""
 
     def __init__(
-        self, log: Appender, legacy: Address, *, clock: Callable[[], int], new_id: Callable[[], str], look: float = LOOK
+        self,
+        log: Appender,
+        legacy: Address,
+        *,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+        on_up: Callable[[], Awaitable[None]],
+        look: float = LOOK,
     ) -> None:
+        """`on_up` is called each time that the legacy is there again."""
         self._log = log
         self._legacy = legacy
         self._clock = clock
         self._new_id = new_id
+        self._on_up = on_up
         self._look = look
         self._tasks = Tasks()
 
@@ -70,6 +79,7 @@ class Lifecycle:
             elif misses == 0 and down:
                 down = False
                 await self._tell("legacy-up", {})
+                await self._on_up()
             await asyncio.sleep(self._look)
 
     async def _tell(self, kind: str, data: dict[str, Json]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -74,12 +74,12 @@ class Relay:
         with contextlib.suppress(ConnectionClosed):
             await self._legacy.send(message)
 
-    async def close_client(self, code: int, reason: str) -> None:
-        """Close the client's side."""
+    async def close_client(self, code: int, reason: str, *, urgent: bool = False) -> None:
+        """Close the client's side; when it is `urgent`, without waiting until the client has taken what was sent."""
         if self._client_here:
             self._client_here = False
             with contextlib.suppress(OSError):
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._send({"type": "websocket.close", "code": code, "reason": reason, "urgent": urgent})
 
     def client_left(self) -> None:
         """Note that the client closed its side."""
@@ -87,6 +87,9 @@ class Relay:
 
 
 Watch: TypeAlias = Callable[[Relay], Watcher]
+
+Unserved: TypeAlias = Callable[[int], Awaitable[bool]]
+"""Asked when the legacy does not take a WebSocket, with the status for its client: True when it was taken instead."""
 
 
 async def forward_websocket(
@@ -98,28 +101,35 @@ async def forward_websocket(
     forwarding: Forwarding = TOLD,
     refuse: Refuse = plain_refusal,
     watch: Watch | None = None,
+    unserved: Unserved | None = None,
 ) -> None:
     """Pass one WebSocket through, for an ASGI `websocket` scope.
 
-    The client's handshake is answered as the legacy answers it: its subprotocol and headers, or its refusal.
+    The client's handshake is answered as the legacy answers it: its subprotocol and headers, or its refusal, unless
+    `unserved` takes the client that the legacy does not.
     Compression is between neighbours only; pings are answered by whoever gets them.
     """
     if (await receive())["type"] != "websocket.connect":
         return
+    denial: tuple[int, Pairs, bytes]
     try:
         legacy = await _connect(scope, upstream, forwarding)
     except Refused as refusal:
         await _deny(send, *refuse(scope, refusal.status, str(refusal)))
+        return
     except InvalidStatus as refused:
         answer = refused.response
-        await _deny(send, answer.status_code, _passed_on(answer.headers), bytes(answer.body or b""))
+        denial = answer.status_code, _passed_on(answer.headers), bytes(answer.body or b"")
     except TimeoutError:
-        await _deny(send, *refuse(scope, 504, "the legacy did not answer the WebSocket handshake in time"))
+        denial = refuse(scope, 504, "the legacy did not answer the WebSocket handshake in time")
     except (OSError, EOFError, InvalidHandshake):
-        await _deny(send, *refuse(scope, 502, f"no WebSocket with the legacy at {upstream.address}"))
+        denial = refuse(scope, 502, f"no WebSocket with the legacy at {upstream.address}")
     else:
         async with legacy:
             await _relay(scope, receive, send, legacy, watch)
+        return
+    if unserved is None or not await unserved(denial[0]):
+        await _deny(send, *denial)
 
 
 async def _relay(scope: Scope, receive: Receive, send: Send, legacy: ClientConnection, watch: Watch | None) -> None:

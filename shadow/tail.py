@@ -254,6 +254,10 @@ class Follower:
         """Tell whether the follower has caught up with the ring."""
         return self._sequence is not None
 
+    def names(self, channel: str) -> bool:
+        """Tell whether one of the follower's patterns names a channel."""
+        return any(matches(pattern, channel) for pattern in self._selection.patterns)
+
     async def next(self) -> list[Entry]:
         """Wait for what comes next and return it: one or more entries, in order, each exactly once."""
         while True:

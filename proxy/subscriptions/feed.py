@@ -128,6 +128,10 @@ class Feed:
         """How many subscriptions there are."""
         return len(self._readers)
 
+    def followers_of(self, channel: str) -> int:
+        """Return how many subscriptions name a channel."""
+        return sum(reader.names(channel) for reader in self._readers)
+
     def start(self) -> None:
         """Begin to look at the readers' times."""
         self._tasks.spawn(self._watch(), name="feed")
@@ -198,6 +202,10 @@ class Reader:
     def cursor(self) -> Cursor:
         """Where the client should go on: everything up to here was handed to its connection."""
         return self._last
+
+    def names(self, channel: str) -> bool:
+        """Tell whether the subscription names a channel."""
+        return self._follower is not None and self._follower.names(channel)
 
     def leave(self) -> None:
         """The client has gone."""

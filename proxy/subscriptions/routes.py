@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 from proxy.forward import Receive, Refuse, Scope, Send, send_whole
 from proxy.metrics import Metrics
+from proxy.subscriptions.calls import OverlayCalls
 from proxy.subscriptions.feed import Feed, Pace
+from proxy.subscriptions.overlay import Overlay
 from proxy.subscriptions.plain import Plain
 from proxy.subscriptions.publish import Publisher
 from proxy.subscriptions.snapshot import Snapshots
 from proxy.subscriptions.visibility import Visibility
+from proxy.subscriptions.websocket import OverlaySockets
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Upstream
 from shadow.contract import Contract
@@ -31,6 +34,8 @@ class Subscriptions:
 
     feed: Feed
     plain: Plain
+    calls: OverlayCalls
+    sockets: OverlaySockets
     publisher: Publisher
     refuse: Refuse
 
@@ -62,6 +67,7 @@ def subscriptions(
     token: str | None,
     clock: Callable[[], int],
     new_id: Callable[[], str],
+    max_body: int = 1 << 20,
     pace: Pace | None = None,
 ) -> Subscriptions:
     """Compose the subscriptions of a log that this process writes; the feed is not started yet."""
@@ -72,7 +78,15 @@ def subscriptions(
     visibility = Visibility(contract, upstream, transformer, token, time.monotonic)
     publisher = Publisher(contract, log, tail, clock, new_id)
     snapshots = Snapshots(log, tuple(contract.entities))
-    return Subscriptions(feed, Plain(feed, visibility, publisher, snapshots), publisher, refuse)
+    overlay = Overlay(contract, transformer, feed, visibility, publisher, snapshots, log)
+    return Subscriptions(
+        feed,
+        Plain(feed, visibility, publisher, snapshots),
+        OverlayCalls(overlay, max_body),
+        OverlaySockets(overlay),
+        publisher,
+        refuse,
+    )
 
 
 def _reading(log: Log) -> ReadLog:

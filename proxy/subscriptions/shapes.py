@@ -80,19 +80,34 @@ def written(shape: Format, entry: Entry, last: str) -> bytes:
 
 
 class SseStored:
-    """Stored events over Server-Sent Events, as data that a stock tRPC client reads with this transformer."""
+    """Stored events over Server-Sent Events."""
+
+    joined = True
+    name = "sse stored"
+
+    def __init__(self, epoch: str) -> None:
+        self._epoch = epoch
+
+    def write(self, entry: Entry, last: str) -> bytes:
+        """Write an event; an ephemeral one has no id, so that the client's stays where it is."""
+        return _with_id(self._epoch, entry, stored_event(entry.draft, entry.position))
+
+
+class SseTracked:
+    """Stored events over Server-Sent Events as the tracked items of a tRPC subscription."""
 
     joined = True
 
     def __init__(self, epoch: str, transformer: Transformer = NONE) -> None:
-        self.name = f"sse stored {transformer.name}"
+        self.name = f"sse tracked {transformer.name}"
         self._epoch = epoch
         self._transformer = transformer
 
     def write(self, entry: Entry, last: str) -> bytes:
-        """Write an event; an ephemeral one has no id, so that the client's stays where it is."""
+        """Write an event; an ephemeral one repeats the id before it, without which it would be no tracked item."""
         wire = self._transformer.encode(stored_event(entry.draft, entry.position))
-        return _with_id(self._epoch, entry, wire)
+        cursor = last if entry.position is None else str(Cursor(self._epoch, entry.position))
+        return f"id: {cursor}\n".encode() + encode_event(json.encode(wire).decode())
 
 
 class SseCloud:

@@ -18,6 +18,7 @@ from proxy.server import bind, serving
 from proxy.subscriptions.feed import Pace
 from proxy.subscriptions.routes import Subscriptions, subscriptions
 from proxy.trpc.sse import SseDecoder, SseEvent
+from proxy.trpc.targets import Calls, parse_target
 from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Upstream
 from shadow.contract import Contract, parse
@@ -115,10 +116,26 @@ async def running_feed(
     )
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
-            await parts.reserved_socket(scope, receive, send)
-        elif scope["type"] == "http":
-            await parts.reserved(scope, receive, send)
+        if scope["path"].startswith("/_changeover/"):
+            answer = parts.reserved_socket if scope["type"] == "websocket" else parts.reserved
+            await answer(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            assert await parts.sockets.alone(scope, receive, send, 404)
+        else:
+            target = parse_target(scope["method"], scope["raw_path"], scope["query_string"], base_path="/trpc")
+            assert isinstance(target, Calls)
+            await parts.calls.answer(scope, receive, send, target, legacys_share)
+
+    async def legacys_share(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        request = await receive()
+        told = {"method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode()}
+        told |= {"body": request["body"].decode(), "headers": [name.decode() for name, _ in scope["headers"]]}
+        count = scope["path"].count(",") + 1
+        body = json.dumps([{"result": {"data": told}}] * count).encode()
+        headers = [(b"content-type", b"application/json"), (b"x-legacy", b"yes")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     parts.feed.start()
     try:
