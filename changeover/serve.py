@@ -30,6 +30,7 @@ from proxy.framing import RequestHead
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror
+from proxy.procedures import Procedures
 from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
 from proxy.roads.websocket import WebSocketRoad
@@ -297,6 +298,7 @@ async def _listening(
         mirror=mirror,
         fence=fence,
         upstream=upstream,
+        procedures=Procedures(contract, upstream, transformer, time.monotonic),
         sockets=sockets,
         taps=taps,
         subscriptions=channels,

@@ -15,7 +15,7 @@ to one `Attempt`, which owns the promises:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -56,6 +56,8 @@ class Call:
     procedure: str
     input: Json
     rule: Rule | None
+    only_reads: Callable[[], Awaitable[bool]] | None = None
+    """Finds out, once a call without a rule has succeeded, whether it surely changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,22 +188,41 @@ class Attempt:
 
     async def not_sent(self, reason: str) -> None:
         """Record every open call as not applied: it is proven that the legacy never received it."""
-        now = self._mirror.clock()
-        indexes = list(self._intents)
-        settlements = [Settlement(self._intents[index], Outcome.NOT_APPLIED, now, detail=reason) for index in indexes]
+        await self.nothing_applied(reason)
+
+    async def nothing_applied(self, reason: str) -> None:
+        """Record every open call as not applied, which is proven by `reason` (a short machine code)."""
         with suppress(LogUnavailable):
-            await self._write(settlements)
+            await self._write([self._nothing_applied(index, reason) for index in self._intents])
+
+    def describe(self, given: Json) -> None:
+        """Note the input of every call as it is known now: one that streams through is known at its end."""
+        self._calls = {index: replace(call, input=given) for index, call in self._calls.items()}
 
     async def _settle(
         self, outcomes: Mapping[int, CallOutcome], *, answered: bool, answer: bytes | None = None
     ) -> tuple[Event, ...]:
         reach(Point.ANSWERED)
         news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in self._intents]
-        settlements = [self._settlement(call, outcome, answered=answered) for call, outcome in news]
+        reads = [call.index for call, outcome in news if call.only_reads is not None and isinstance(outcome, Success)]
+        reads = [index for index in reads if await self._only_reads(index)] if reads else reads
+        settlements = [
+            self._nothing_applied(call.index, "query")
+            if call.index in reads
+            else self._settlement(call, outcome, answered=answered)
+            for call, outcome in news
+        ]
         if answer is not None and self._asked.idempotency is not None:
             procedures = [call.procedure for call in self._calls.values()]
             settlements = with_answer(settlements, self._mirror.privacy.seal_answer(procedures, answer))
         return await self._write(settlements)
+
+    async def _only_reads(self, index: int) -> bool:
+        only_reads = self._calls[index].only_reads
+        return only_reads is not None and await only_reads()
+
+    def _nothing_applied(self, index: int, reason: str) -> Settlement:
+        return Settlement(self._intents[index], Outcome.NOT_APPLIED, self._mirror.clock(), detail=reason)
 
     async def _write(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         """Write settlements of open calls, for a while again and again, and note what is left behind."""

@@ -21,7 +21,7 @@ def unpacking(headers: Pairs) -> Unpack:
     """Return what reads a body with these headers piece by piece; raises `Undecodable` for an unknown encoding."""
     encoding = header(headers, b"content-encoding").strip().lower()
     if encoding in {b"", b"identity"}:
-        return _as_it_is
+        return plainly
     if encoding not in {b"gzip", b"x-gzip", b"deflate"}:
         raise Undecodable(f"the encoding {encoding.decode('latin-1')} is not known here")
     inflater = zlib.decompressobj(wbits=47)
@@ -35,8 +35,26 @@ def unpacking(headers: Pairs) -> Unpack:
     return inflate
 
 
-def _as_it_is(piece: bytes) -> bytes:
+def plainly(piece: bytes) -> bytes:
+    """Read a body that is not compressed."""
     return piece
+
+
+def tolerant(unpack: Unpack) -> Unpack:
+    """Return what reads like `unpack` as far as it goes, and nothing from there on; never raises."""
+    if unpack is plainly:
+        return unpack
+    broken = False
+
+    def read(piece: bytes) -> bytes:
+        nonlocal broken
+        try:
+            return b"" if broken else unpack(piece)
+        except Undecodable:
+            broken = True
+            return b""
+
+    return read
 
 
 class Held:
@@ -66,7 +84,7 @@ class Held:
         gone: list[bytes] = []
         while self._pieces and self._pieces[0][1] <= offset:
             gone.append(self._pieces.popleft()[0])
-        if self._pieces and self._unpack is _as_it_is:
+        if self._pieces and self._unpack is plainly:
             piece, end = self._pieces[0]
             ready = offset - (end - len(piece))
             if ready > 0:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, outgoing_head, send_whole
+from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, outgoing_head, send_answer, send_whole
 from proxy.framing import Pairs, RequestHead
 from proxy.idempotency import Retried
-from proxy.mirror import Asked, Call, Mirror
+from proxy.mirror import Asked, Attempt, Call, Mirror
 from proxy.trpc.envelopes import MISSING, CallOutcome, Unknown, decode_answer
 from proxy.trpc.streams import StreamKind, stream_decoder
 from proxy.trpc.transformers import Transformer
 from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
 from shadow.faults import Point, reach
+from shadow.json import Json
 
 BIGGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are held in memory at most; a longer one leaves its calls in doubt."""
@@ -57,7 +58,7 @@ async def mirror_json(
     *,
     calls: Sequence[Call],
     count: int,
-    body: bytes,
+    body: bytes | AsyncIterator[bytes],
     asked: Asked,
     mirror: Mirror,
     upstream: Upstream,
@@ -65,18 +66,24 @@ async def mirror_json(
     forwarding: Forwarding,
     refuse: Refuse,
     kind: StreamKind | None = None,
+    described: Callable[[], Json] | None = None,
 ) -> None:
     """Forward one request once, settle its calls, and only then send the legacy's answer, unchanged.
 
     `count` is the number of calls in the request, `calls` those of them that are mirrored. With `kind` the answer may
-    be a streamed batch; it is read to its end first all the same.
+    be a streamed batch; it is read to its end first all the same. A body that comes in pieces streams through;
+    `described` gives the calls' input as it is known once the answer is here.
     """
     head = readable_answer(outgoing_head(scope, forwarding))
+    whole: bytes | None = None
     try:
         async with mirror.attempt(calls, asked) as attempt:
             try:
                 answer = await upstream.request(head, body)
-                whole = await whole_answer(answer)
+                if streams_events(answer):
+                    await attempt.nothing_applied("subscription")
+                else:
+                    whole = await whole_answer(answer)
             except NotSent as error:
                 await attempt.not_sent(error.code)
                 raise
@@ -84,20 +91,41 @@ async def mirror_json(
                 await attempt.doubt(error.code)
                 raise
             reach(Point.FORWARDED)
-            outcomes = read_answer(count, answer, whole, transformer, kind=kind)
-            if answer.status in OF_GATEWAYS and all(isinstance(outcome, Unknown) for outcome in outcomes):
-                await attempt.doubt(f"gateway:{answer.status}")
-            else:
+            if described is not None:
+                attempt.describe(described())
+            if whole is not None:
+                outcomes = read_answer(count, answer, whole, transformer, kind=kind)
                 kept = None if asked.idempotency is None else kept_answer(answer, whole)
-                await attempt.settle(dict(enumerate(outcomes)), answer=kept)
+                await settle_whole(attempt, outcomes, answer.status, kept)
     except UpstreamError as error:
         await send_whole(send, *refuse(scope, error.status, str(error)))
+        return
+    if whole is None:
+        await send_answer(send, answer)
         return
     await send(
         {"type": "http.response.start", "status": answer.status, "reason": answer.reason, "headers": answer.headers}
     )
     await send({"type": "http.response.body", "body": whole, "trailers": answer.trailers})
     reach(Point.TOLD)
+
+
+async def settle_whole(
+    attempt: Attempt, outcomes: Sequence[CallOutcome], status: int, kept: bytes | None = None
+) -> None:
+    """Settle the calls of an answer that was read whole; one that only a gateway can have given tells of none.
+
+    `kept` is the answer as it is to be kept for a retry.
+    """
+    if status in OF_GATEWAYS and all(isinstance(outcome, Unknown) for outcome in outcomes):
+        await attempt.doubt(f"gateway:{status}")
+    else:
+        await attempt.settle(dict(enumerate(outcomes)), answer=kept)
+
+
+def streams_events(answer: Answer) -> bool:
+    """Tell whether an answer is a stream of events: tRPC answers so to subscriptions, which mutate nothing."""
+    return header(answer.headers, b"content-type").lower().startswith(b"text/event-stream")
 
 
 async def whole_answer(answer: Answer) -> bytes:

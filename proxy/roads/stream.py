@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from proxy.forward import Forwarding, Refuse, Scope, Send, outgoing_head, send_whole
 from proxy.mirror import Asked, Attempt, Call, Mirror
 from proxy.roads.encodings import Held, Undecodable, unpacking
-from proxy.roads.json import BIGGEST_ANSWER, readable_answer
+from proxy.roads.json import BIGGEST_ANSWER, readable_answer, settle_whole
 from proxy.roads.outbox import Outbox
 from proxy.trpc.streams import CUT_SHORT, Decoded, StreamDecoder, StreamKind, stream_decoder
 from proxy.trpc.transformers import Transformer
@@ -95,9 +95,7 @@ class _Reading:
                 elif held.size > BIGGEST_ANSWER:
                     await self._give_up("answer_too_large")
                 await self._outbox.room(BIGGEST_ANSWER)
-            await self._settle([each for each in self._decoder.close() if each.outcome != CUT_SHORT])
-            if self._unsettled:
-                await self._give_up("stream_ended")
+            await self._take_end()
         except Lost as error:
             self._broken_off = error
             await self._give_up(error.code)
@@ -128,6 +126,16 @@ class _Reading:
             await self._settle(decoded)
         if not self._decoder.broken:
             self._outbox.put(held.release(self._decoder.cleared))
+
+    async def _take_end(self) -> None:
+        streamed = self._decoder.streamed
+        decoded = self._decoder.close()
+        if not streamed and self._unsettled:
+            await settle_whole(self._attempt, [each.outcome for each in decoded], self._answer.status)
+            self._unsettled.clear()
+        await self._settle([each for each in decoded if each.outcome != CUT_SHORT])
+        if self._unsettled:
+            await self._give_up("stream_ended")
 
     def _start_of_line(self, text: bytes, end: int) -> int:
         """Return where the line begins that ends at `end`; 0 when it began before `text`, the newest bytes."""

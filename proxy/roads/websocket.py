@@ -20,7 +20,7 @@ from proxy.taps import Taps
 from proxy.trpc import websocket as wire
 from proxy.trpc.envelopes import CallOutcome, Success, Unknown
 from proxy.trpc.inputs import Malformed
-from proxy.trpc.transformers import UNDEFINED, Transformer
+from proxy.trpc.transformers import UNDEFINED, Transformer, Undefined
 from proxy.trpc.websocket import Answer, Correlation, Id, KeepAlive, Request, Stop, Stopped
 from proxy.websocket import Message, Relay
 from shadow.contract import Tap
@@ -244,10 +244,11 @@ class Crossing:
         if not (self._places or self._subscriptions or self._calls):
             return None
         match wire.parse_server_frame(message, self._road.transformer):
-            case Answer(id=identity, outcome=outcome):
+            case Answer(id=identity, outcome=outcome) as answer:
                 tapped = self._subscriptions.get(identity)
                 if tapped is not None and isinstance(outcome, Success):
-                    return self._tasks.spawn(self._take_item(tapped, outcome, message), name="websocket_item")
+                    item = _item(outcome.data, tracked=answer.event_id is not None)
+                    return self._tasks.spawn(self._take_item(tapped, item, message), name="websocket_item")
                 return self._take_answer(identity, outcome, message)
             case Stopped(id=identity):
                 self._subscriptions.pop(identity, None)
@@ -255,10 +256,9 @@ class Crossing:
                 pass
         return None
 
-    async def _take_item(self, tapped: Tapped, item: Success, message: Message) -> Message:
+    async def _take_item(self, tapped: Tapped, item: Json, message: Message) -> Message:
         async with tapped.turn:
-            data = None if item.data is UNDEFINED else item.data
-            await self._road.taps.item(tapped.tap, tapped.input, data, actor=tapped.actor)
+            await self._road.taps.item(tapped.tap, tapped.input, item, actor=tapped.actor)
         return message
 
     def _take_answer(self, identity: Id, outcome: CallOutcome, message: Message) -> asyncio.Task[Message | None] | None:
@@ -317,3 +317,10 @@ def _mutates(request: Request) -> bool:
 
 def _plain(request: Request) -> Json:
     return None if request.input is UNDEFINED or isinstance(request.input, Malformed) else request.input
+
+
+def _item(data: Json | Undefined, *, tracked: bool) -> Json:
+    """Return what a subscription yielded; a tracked value is wrapped here, with its id."""
+    if data is UNDEFINED:
+        return None
+    return data.get("data") if tracked and isinstance(data, dict) else data

@@ -15,6 +15,7 @@ from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror
+from proxy.procedures import Procedures
 from proxy.refusal import Refusals
 from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind, serving
@@ -178,6 +179,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES, patience: 
         mirror=mirror,
         fence=fence,
         upstream=upstream,
+        procedures=Procedures(checked, upstream, transformer, lambda: 0.0),
         sockets=sockets,
         taps=taps,
         subscriptions=channels,
