@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import uvloop
+
 from shadow.events import Draft, Effect, EntityKey
 from shadow.ids import new_id
 from shadow.journal import NewIntent, Outcome, Settlement
@@ -165,7 +167,7 @@ def main() -> None:
         work = curve([int(point[0]) for point in points], [int(point[1]) for point in points], given.scale)
     else:
         work = figures(given.scale, given.database)
-    print(json.dumps({name: round(value, 3) for name, value in asyncio.run(work).items()}, indent=1))
+    print(json.dumps({name: round(value, 3) for name, value in uvloop.run(work).items()}, indent=1))
 
 
 if __name__ == "__main__":

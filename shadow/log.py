@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
+import sqlalchemy as sa
 import structlog
 
+from shadow import json
 from shadow.batch import Append, Begin, Command, Forget, Settle
 from shadow.dialect import Dialect, dialect_of
 from shadow.errors import LogUnavailable, Trouble
@@ -16,6 +18,8 @@ from shadow.journal import NewIntent, Settlement
 from shadow.reader import Reader
 from shadow.state import State, StateCache
 from shadow.writer import Report, Writer
+
+_STATE_QUERY = "SELECT fields, position FROM states WHERE entity = ? AND key = ?"
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -40,6 +44,8 @@ class Log(Reader):
         self._writer.open()
         self._head = Cursor(self._writer.epoch, self._writer.head.position)
         super().__init__(dialect, dialect.readers())
+        self._states: sa.Connection | None = None
+        self._state_query = _STATE_QUERY.replace("?", dialect.mark)
 
     @classmethod
     def open(cls, url: str, *, cached_states: int = 50_000) -> Log:
@@ -108,7 +114,7 @@ class Log(Reader):
             return self._cache.get(key)
         except KeyError:
             generation = self._cache.generation
-        state = super().state(key)
+        state = self._read_state(key)
         self._cache.remember({key: state}, generation)
         return state
 
@@ -125,7 +131,25 @@ class Log(Reader):
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(self._writer.close)
+            self._drop_states()
             self.release()
+
+    def _read_state(self, key: EntityKey) -> State | None:
+        """Read on a connection kept for this, because a mutation waits for it."""
+        try:
+            if self._states is None:
+                self._states = self._engine.connect()
+            row = self._states.exec_driver_sql(self._state_query, (key.entity, key.key)).first()
+        except sa.exc.DBAPIError:  # the connection was lost; the pool has others, or says what is wrong
+            self._drop_states()
+            return super().state(key)
+        return None if row is None else State(row[0] and json.decode(row[0]), row[1])
+
+    def _drop_states(self) -> None:
+        if self._states is not None:
+            self._states.invalidate()
+            self._states.close()
+            self._states = None
 
     @overload
     def _do(self, command: Begin) -> asyncio.Future[tuple[int, ...]]: ...

@@ -202,7 +202,10 @@ class Writer:
         keys: set[EntityKey] = set()
         ids: set[int] = set()
         for command in commands:
-            if isinstance(command, Append):
+            if isinstance(command, Begin):
+                # Whoever begins will soon ask for the state: one read for all spares each a read of its own.
+                keys.update(intent.entity_key for intent in command.intents if intent.entity_key is not None)
+            elif isinstance(command, Append):
                 keys.update(command.expected)
                 keys.update(draft.entity for draft in command.drafts if draft.entity is not None)
             elif isinstance(command, Settle):
