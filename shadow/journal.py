@@ -52,9 +52,10 @@ def moves(current: Outcome, wanted: Outcome) -> bool:
 
     Raises OutcomeRefused for any move that the protocol does not have, such as applied to rejected.
     """
-    if wanted is current and wanted not in _MOVES.get(current, ()):
+    ways = _MOVES.get(current, ())
+    if wanted is current and wanted not in ways:
         return False
-    if wanted not in _MOVES.get(current, ()):
+    if wanted not in ways:
         raise OutcomeRefused(f"an intent that is {current.value} cannot become {wanted.value}")
     return True
 
