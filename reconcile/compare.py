@@ -459,22 +459,22 @@ class Trace:
     """How many intents ever named the key."""
     events: int = 0
     ambiguous: bool = False
-    """Two calls of one batch wrote the key at the same time, and nothing was settled since."""
+    """The newest two calls on the key came in one batch, whose members a server runs at the same time."""
     imported: bool = False
     """The entity's whole list was imported once, so that an unknown key cannot be from before."""
 
 
 def classify(found: Sequence[Difference], trace: Trace, rules: Rules = EXACT) -> Kind:
     """Name the class of the differences of one key."""
-    if trace.ambiguous:
-        return Kind.ORDER_AMBIGUOUS
+    explained = any(_carries(value, difference, rules) for difference in found for value in trace.carried)
     whole = next((difference for difference in found if not difference.path), None)
+    if trace.ambiguous and (explained or whole is not None):
+        return Kind.ORDER_AMBIGUOUS
     if whole is not None and whole.log is ABSENT:
         bypassed = trace.imported and not (trace.intents or trace.events)
         return Kind.BYPASS_WRITE if bypassed else Kind.MISSING_IN_LOG
     if whole is not None:
         return Kind.EXTRA_IN_LOG
-    explained = any(_carries(value, difference, rules) for difference in found for value in trace.carried)
     return Kind.VALUE_DIFFERS if explained else Kind.BYPASS_WRITE
 
 

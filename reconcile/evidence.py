@@ -20,6 +20,7 @@ from shadow.journal import UNSETTLED
 from shadow.json import Json
 from shadow.reader import At, Reader
 from shadow.schema import events, intents, log, states
+from shadow.stages import Stage, stages_in
 from shadow.state import State
 
 CHUNK: Final = 400
@@ -126,6 +127,8 @@ class PastIntent:
     detail: str | None
     received: int
     input: Json
+    request: str = ""
+    """Calls of one batch share it."""
 
 
 @dataclass(slots=True)
@@ -154,6 +157,10 @@ class Evidence:
         finally:
             engine.dispose()
             reader.release()
+
+    def stages(self) -> Mapping[str, Stage]:
+        """Return where the phases stand that ever had a stage."""
+        return {standing.phase: standing.stage for standing in stages_in(self._reader)}
 
     @property
     def head(self) -> Cursor:
@@ -306,7 +313,7 @@ def _open_intent(row: sa.Row[Any]) -> OpenIntent:
 
 
 def _past_intent(row: sa.Row[Any]) -> PastIntent:
-    return PastIntent(row.id, row.procedure, row.outcome, row.detail, row.received, _decoded(row.input))
+    return PastIntent(row.id, row.procedure, row.outcome, row.detail, row.received, _decoded(row.input), row.request)
 
 
 def _decoded(text: str | None) -> Json:

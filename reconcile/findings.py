@@ -58,9 +58,15 @@ def _trace(past: Past, *, imported: bool) -> Trace:
         carried=tuple(carried),
         intents=len(past.intents),
         events=len(past.events),
-        ambiguous=any(intent.detail is not None and "ambiguous" in intent.detail for intent in past.intents[:2]),
+        ambiguous=_one_batch(past),
         imported=imported,
     )
+
+
+def _one_batch(past: Past) -> bool:
+    """Tell whether the newest two calls came in one batch, whose members a server runs at the same time."""
+    newest = past.intents[:2]
+    return len(newest) == 2 and newest[0].request == newest[1].request
 
 
 def _finding(plan: Plan, difference: Difference, kind: Kind, past: Past) -> Finding:

@@ -27,6 +27,7 @@ from shadow.contract import Contract
 from shadow.events import EntityKey
 from shadow.ids import new_id
 from shadow.secrets import Keyring
+from shadow.stages import Stage
 
 RECENT: Final = 10_000
 """How many of the recently changed entities of a kind one run compares."""
@@ -139,6 +140,7 @@ async def compare(
     scopes: list[Scope] = []
     findings: list[Finding] = []
     recall = Recall()
+    stages = await asyncio.to_thread(evidence.stages)
     for plan in wanted:
         learnt: frozenset[str] = frozenset()
         if options.calibrate and plan.kind.readable:
@@ -152,7 +154,7 @@ async def compare(
         found = await asyncio.to_thread(findings_of, plan, tally, evidence, today)
         if options.self_test and plan.kind.readable:
             await probe(passes, source, evidence, plan, tally, options.seed, recall)
-        scopes.append(_scope(plan, tally, learnt))
+        scopes.append(_scope(plan, tally, learnt, stages.get(plan.phase)))
         findings += found
         if not plan.kind.readable and plan.kind.name in named:
             findings.append(Finding(Kind.UNVERIFIED, plan.kind.name, "", None, UNREADABLE))
@@ -193,7 +195,7 @@ async def _compare(passes: Passes, plan: Plan, options: Options, evidence: Evide
     return await passes.compare_all(plan)
 
 
-def _scope(plan: Plan, tally: Tally, learnt: frozenset[str]) -> Scope:
+def _scope(plan: Plan, tally: Tally, learnt: frozenset[str], stage: Stage | None) -> Scope:
     return Scope(
         entity=plan.kind.name,
         phase=plan.phase,
@@ -205,11 +207,13 @@ def _scope(plan: Plan, tally: Tally, learnt: frozenset[str]) -> Scope:
         ignored=dict(tally.ignored),
         volatile=dict(tally.volatile),
         learnt=tuple(sorted(learnt)),
-        note=_note(plan, tally),
+        note=_note(plan, tally, stage),
     )
 
 
-def _note(plan: Plan, tally: Tally) -> str | None:
+def _note(plan: Plan, tally: Tally, stage: Stage | None) -> str | None:
+    if stage is Stage.OFF:
+        return f"phase {plan.phase} stands at off: what clients change is not in the log"
     if not plan.kind.readable:
         return UNREADABLE
     if tally.untold:

@@ -37,7 +37,20 @@ class World:
         """Record an intent."""
         entity_key = None if key is None else EntityKey("note", key)
         (intent,) = await self.log.begin(
-            [NewIntent("r", 0, procedure, "notes", 0, entity_key, wanted, None, TODAY, TODAY + 30_000)]
+            [
+                NewIntent(
+                    f"r{self.log.head.position}-{key}-{procedure}",
+                    0,
+                    procedure,
+                    "notes",
+                    0,
+                    entity_key,
+                    wanted,
+                    None,
+                    TODAY,
+                    TODAY + 30_000,
+                )
+            ]
         )
         return intent
 

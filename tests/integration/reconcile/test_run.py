@@ -12,9 +12,10 @@ from reconcile.errors import ReconcileError
 from reconcile.report import Verdict, render
 from reconcile.run import Options
 from shadow.events import Effect, EntityKey
-from shadow.journal import Outcome
+from shadow.journal import NewIntent, Outcome
+from shadow.stages import Stage, StageStore
 from tests.support.memory_legacy import CONTRACT
-from tests.support.reconcile import World, world
+from tests.support.reconcile import TODAY, World, world
 
 
 @pytest.fixture(name="both")
@@ -260,3 +261,26 @@ async def test_fields_in_which_the_legacy_disagrees_with_itself_are_learnt_and_l
     assert (scope.learnt, report.verdict) == (("tags.*",), Verdict.CLEAN)
     assert scope.volatile["tags.0"] == 3
     assert "learnt that tags.* differs" in render(report, "text", width=200)
+
+
+async def test_two_calls_of_one_batch_make_their_order_ambiguous(both: World) -> None:
+    """A server runs the members of a batch at the same time; which came last only it knows."""
+    await both.write("a", title="A", tags=[])
+    batch = [
+        NewIntent(
+            "batch", index, "note.rename", "notes", 0, EntityKey("note", "a"), {"title": title}, None, TODAY, TODAY
+        )
+        for index, title in enumerate("XY")
+    ]
+    for intent, title in zip(await both.log.begin(batch), "XY", strict=True):
+        await both.settle(intent, Outcome.APPLIED, both.draft("a", Effect.PATCH, {"title": title}))
+    both.memory.notes["a"]["title"] = "X"
+    assert [finding.kind for finding in (await both.reconcile()).findings] == [Kind.ORDER_AMBIGUOUS]
+
+
+async def test_a_phase_that_is_off_is_said_to_be_off(both: World) -> None:
+    store = StageStore(both.log, ("notes",))
+    for wanted, epoch in ((Stage.DUALWRITE, 0), (Stage.OFF, 1)):
+        await store.change("notes", wanted, epoch=epoch, now=TODAY, id=f"s{epoch}", actor=None, reason="test")
+    report = await both.reconcile()
+    assert report.scopes[0].note == "phase notes stands at off: what clients change is not in the log"
