@@ -216,6 +216,10 @@ class PostgreSQL:
             self._take_lock(connection)
             connection.exec_driver_sql("SET synchronous_commit = on")
             connection.exec_driver_sql("SET lock_timeout = '5s'")
+            # All that the writer does is look up or change a few rows by their keys. The planner cannot know how few
+            # a JSON parameter holds, and would read whole tables for them once these have grown.
+            for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"):
+                connection.exec_driver_sql(f"SET {way} = off")
         except BaseException:
             connection.invalidate()
             connection.close()
