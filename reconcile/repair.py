@@ -99,7 +99,8 @@ def correction(
     key = EntityKey(plan.kind.name, found.key)
     fields: Fields | None = None
     if found.legacy is not None:
-        shown = kept(found.legacy, plan.rules)
+        # With a key the event is sealed before it goes anywhere; without one a secret must not be in it.
+        shown = found.legacy if plan.rules.keyring is not None else kept(found.legacy, plan.rules)
         differing = {one.path[0] for one in found.comparison.differences if one.path}
         same = {name: value for name, value in (log or {}).items() if name not in differing}
         fields = {**shown, **same}

@@ -74,3 +74,30 @@ async def test_a_log_in_other_hands_asks_for_the_right_admin_port(proxy: ProxyPr
     assert done.returncode == 3
     assert "--admin" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_sealed_secrets_are_compared_with_what_the_legacy_shows_of_them(
+    proxy: ProxyProcess, legacy: Legacy, node_client: NodeClient
+) -> None:
+    """The legacy masks the keys of providers that it knows, and shows those of others in clear."""
+    for provider in ("openai", "acme"):
+        config = {"providerId": provider, "config": {"apiKey": f"sk-{provider}-0123456789", "baseUrl": "http://x"}}
+        await node_client.call(Client(f"{proxy.url}/trpc"), mutation("config.updateProviderConfig", config))
+    where = (*options(legacy, proxy.database), "--admin", proxy.admin, "--entity", "provider")
+    clean = await asyncio.to_thread(changeover, "reconcile", *where)
+    keyless = await asyncio.to_thread(changeover, "reconcile", *where, environment={"CHANGEOVER_KEYS": ""})
+    changed = {"providerId": "acme", "config": {"apiKey": "sk-other-0123456789", "baseUrl": "http://x"}}
+    await node_client.call(Client(legacy.url), mutation("config.updateProviderConfig", changed))
+    drift = await asyncio.to_thread(changeover, "reconcile", *where, "--format", "json")
+    repair = await asyncio.to_thread(changeover, "reconcile", *where, "--repair", "--yes")
+    again = await asyncio.to_thread(changeover, "reconcile", *where)
+
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert "1 sealed secret(s) not compared" in keyless.stdout, keyless.stdout + keyless.stderr
+    assert drift.returncode == 1, drift.stdout
+    (finding,) = json.loads(drift.stdout)["findings"]
+    assert (finding["key"], [one["path"] for one in finding["differences"]]) == ("acme", ["apiKey"])
+    assert (repair.returncode, again.returncode) == (0, 0), repair.stdout + repair.stderr + again.stdout
+    said = clean.stdout + keyless.stdout + drift.stdout + repair.stdout + again.stdout
+    told = await asyncio.to_thread(changeover, "events", "tail", "--json", "--database", proxy.database)
+    assert "0123456789" not in said + told.stdout
