@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -24,17 +24,19 @@ from proxy.admin import admin_app
 from proxy.app import Proxy
 from proxy.creations import Creations
 from proxy.doubt import Doubts
+from proxy.failopen import DIRTY, FailOpen, Told
 from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.framing import RequestHead
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
-from proxy.mirror import Mirror
+from proxy.mirror import Call, Mirror, judge
 from proxy.procedures import Procedures
 from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
 from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind
+from proxy.spool import Spool
 from proxy.subscriptions.routes import subscriptions
 from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
@@ -42,7 +44,7 @@ from proxy.upstream import Limits, Upstream, UpstreamError
 from shadow.contract import Contract, load
 from shadow.events import Draft, EntityKey
 from shadow.ids import new_id
-from shadow.journal import QUARANTINED
+from shadow.journal import QUARANTINED, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
@@ -88,6 +90,7 @@ class Running:
     upstream: Upstream
     metrics: Metrics
     proofs: Proofs
+    fail_open: FailOpen
 
     def render_metrics(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
@@ -113,11 +116,17 @@ class Running:
         in_doubt: dict[str | None, int] = defaultdict(int)
         for intent in doubts:
             in_doubt[intent.phase] += 1
+        dirty = {
+            phase
+            for phase in self.contract.phases
+            if await asyncio.to_thread(self.log.state, EntityKey(DIRTY, phase)) is not None
+        }
         return {
             "legacy": {"url": self.settings.legacy, "reachable": await reachable(self.upstream)},
             "log": {
                 "cursor": str(self.log.head),
                 "state": self.log.trouble.value if self.log.trouble else "writable",
+                "spooled": self.fail_open.waiting,
             },
             "contract": {"hash": self.contract.hash, "file": str(self.settings.contract)},
             "phases": [
@@ -127,6 +136,7 @@ class Running:
                     "epoch": standing.epoch,
                     "in_flight": self.fence.inside(standing.phase),
                     "doubts": in_doubt[standing.phase],
+                    "dirty": self.fail_open.dirty_since(standing.phase) is not None or standing.phase in dirty,
                     **self.proofs.of(standing.phase, clock()),
                 }
                 for standing in self.stages.standings()
@@ -266,10 +276,41 @@ async def _listening(
         privacy=privacy,
     )
     metrics.watch_doubts(lambda: doubts.standing, clock)
+
+    def read_state(key: EntityKey) -> dict[str, Json] | None:
+        state = log.state(key)
+        return None if state is None else state.fields
+
+    def judged(told: Told, intent: int, new_event: Callable[[], str]) -> Settlement:
+        asked = told.intent
+        return judge(
+            Call(asked.index, asked.procedure, told.input, contract.mutations.get(asked.procedure)),
+            told.output,
+            intent=intent,
+            read_state=read_state,
+            keys_of=log.keys,
+            now=clock(),
+            new_id=new_event,
+            actor=asked.actor,
+            privacy=privacy,
+        )
+
+    fail_open = FailOpen(
+        Spool(settings.spool_file),
+        contract=contract,
+        log=log,
+        privacy=privacy,
+        fence=fence,
+        locks=locks,
+        judge=judged,
+        leave=doubts.leave,
+        clock=clock,
+    )
+    metrics.watch_spool(lambda: fail_open.waiting)
     mirror = Mirror(
         contract=contract,
         writer=log,
-        read_state=lambda key: state.fields if (state := log.state(key)) else None,
+        read_state=read_state,
         keys_of=log.keys,
         locks=locks,
         stage_of=stages.stage_of,
@@ -279,6 +320,7 @@ async def _listening(
         privacy=privacy,
         creations=creations,
         leave=doubts.leave,
+        fail_open=fail_open,
     )
     channels = subscriptions(
         log,
@@ -314,8 +356,10 @@ async def _listening(
         keep_answers=settings.keep_answers,
     )
     proofs = Proofs(log, metrics)
-    running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs)
+    running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs, fail_open)
     data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
+    if shipped := await fail_open.recover():
+        logger.warning("spool_taken_over", calls=shipped)
     if recovered := await doubts.recover():
         logger.warning("doubts_taken_over", count=recovered)
     await data.start()
@@ -345,4 +389,5 @@ async def _listening(
         await channels.feed.close()
         await data.stop(settings.drain)
         await admin.stop(1)
+        await fail_open.close()
         await doubts.close()

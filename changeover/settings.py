@@ -37,6 +37,8 @@ class Settings:
     """Bytes of one mutation's body that may be held in memory; larger ones are refused."""
     legacy_token: str | None = None
     """Sent as a bearer token with the proxy's own reads of the legacy."""
+    spool: Path | None = None
+    """Where phases that fail open write while the log cannot be written; beside the database unless told."""
     keep_answers: float = 24 * 3600
     """Seconds for which an answer is kept under its Idempotency-Key."""
     response_timeout: float = 60.0
@@ -51,6 +53,14 @@ class Settings:
     """Requests a second that these comparisons may make."""
     drain: float = 15.0
     """Seconds that a stage change or a shutdown waits for what is in flight."""
+
+    @property
+    def spool_file(self) -> Path:
+        """The file that takes the place of a log that cannot be written."""
+        if self.spool is not None:
+            return self.spool
+        file = self.database.removeprefix("sqlite:///")
+        return Path("changeover.spool" if file == self.database else f"{file}.spool")
 
     def checked(self) -> Settings:
         """Return the settings, or raise `UserError` for a combination that is not safe."""

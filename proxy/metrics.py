@@ -51,9 +51,9 @@ class Metrics:
         self._mutation = cache(self._mutations.labels)
         self._reason = cache(self._passed.labels)
 
-    def mutation(self, procedure: str, outcome: Outcome, *, mapped: bool) -> None:
-        """Count one settled mutation."""
-        self._mutation(procedure, outcome.value, "yes" if mapped else "no").inc()
+    def mutation(self, procedure: str, outcome: Outcome | str, *, mapped: bool) -> None:
+        """Count one mutation with its outcome, or with what the spool has of it."""
+        self._mutation(procedure, str(outcome), "yes" if mapped else "no").inc()
 
     def not_mirrored(self, reason: str) -> None:
         """Count one request that could not be mirrored."""
@@ -91,6 +91,11 @@ class Metrics:
             ("changeover_oldest_doubt_seconds", "How long the oldest call has been in doubt.", age),
         ):
             Gauge(name, about, registry=self.registry).set_function(value)
+
+    def watch_spool(self, waiting: Callable[[], int]) -> None:
+        """Show how many calls wait in the spool, whenever somebody asks."""
+        gauge = Gauge("changeover_spooled", "Calls that wait for the log in the spool.", registry=self.registry)
+        gauge.set_function(waiting)
 
     def render(self) -> bytes:
         """Return everything in the Prometheus text format."""

@@ -23,11 +23,12 @@ from typing import Protocol, Self
 
 from proxy.creations import Creation, Creations
 from proxy.doubt import Left, unnamed
+from proxy.failopen import FailOpen
 from proxy.metrics import Metrics
 from proxy.trpc.envelopes import CallOutcome, Failure, Success, Unknown
 from proxy.trpc.transformers import UNDEFINED
 from shadow.contract import Contract, ExpressionError, Rule
-from shadow.errors import LogUnavailable
+from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Draft, EntityKey, Event
 from shadow.faults import Point, reach
 from shadow.journal import ANSWERED, NewIntent, Outcome, Settlement
@@ -102,6 +103,8 @@ class Mirror:
     creations: Creations
     leave: Callable[[Left], object] | None = None
     """Sees a call through that an attempt leaves without an outcome, and takes over its locks."""
+    fail_open: FailOpen | None = None
+    """Takes the calls of phases that go on while the log cannot be written."""
     patience: float = 30.0
     """Seconds that a mutation waits for an earlier one on its entity."""
     insist: float = 5.0
@@ -143,19 +146,49 @@ class Attempt:
         self._creations: dict[int, Creation] = {}
         self._left: list[Left] = []
         self._interrupted: list[Settlement] = []
+        self._spooled: dict[int, int] = {}
+        self._fail_open: FailOpen | None = None
 
     async def __aenter__(self) -> Self:
         """Make ready to forward; raises `EntityBusy` and LogUnavailable, and then nothing may be forwarded."""
         await self._take_locks()
         try:
             reach(Point.LOCKED)
-            ids = await self._mirror.writer.begin([self._intent(call) for call in self._calls.values()])
+            await self._begin()
         except BaseException:
             self._release()
             raise
-        self._intents = dict(zip(self._calls, ids, strict=True))
         reach(Point.INTENDED)
         return self
+
+    async def _begin(self) -> None:
+        """Make the intents durable: in the log, or, where the contract lets a phase go on without it, in the spool."""
+        mirror = self._mirror
+        phases = {call.rule.phase for call in self._calls.values() if call.rule}
+        if mirror.fail_open is not None and phases and mirror.fail_open.allows(phases):
+            self._fail_open = mirror.fail_open
+        intents = [self._intent(call) for call in self._calls.values()]
+        if mirror.fail_open is not None and mirror.fail_open.spools(phases):
+            if self._fail_open is None:
+                raise LogUnavailable(Trouble.GONE, "a phase of this batch is still to be shipped from the spool")
+            await self._begin_in_spool(self._fail_open, intents)
+            return
+        try:
+            ids = await mirror.writer.begin(intents)
+        except LogUnavailable:
+            if not phases:
+                # Nothing is owed to the log for calls without a rule: they pass, and are counted.
+                mirror.metrics.not_mirrored("log_unavailable")
+            elif self._fail_open is None:
+                raise
+            else:
+                await self._begin_in_spool(self._fail_open, intents)
+        else:
+            self._intents = dict(zip(self._calls, ids, strict=True))
+
+    async def _begin_in_spool(self, fail_open: FailOpen, intents: Sequence[NewIntent]) -> None:
+        numbers = await fail_open.tried(intents, [call.input for call in self._calls.values()])
+        self._spooled = dict(zip(self._calls, numbers, strict=True))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -163,7 +196,7 @@ class Attempt:
         try:
             if self._interrupted:
                 await self._write(self._interrupted)
-            if self._intents:
+            if self._intents or self._spooled:
                 await self.doubt("aborted" if error else "no_answer")
         finally:
             self._hand_over()
@@ -184,7 +217,8 @@ class Attempt:
         What the log does not take now is recorded when it does; the intents are durable meanwhile.
         """
         with suppress(LogUnavailable):
-            await self._settle({index: Unknown(reason) for index in self._intents}, answered=False)
+            open_calls = [*self._intents, *self._spooled]
+            await self._settle({index: Unknown(reason) for index in open_calls}, answered=False)
 
     async def not_sent(self, reason: str) -> None:
         """Record every open call as not applied: it is proven that the legacy never received it."""
@@ -193,7 +227,10 @@ class Attempt:
     async def nothing_applied(self, reason: str) -> None:
         """Record every open call as not applied, which is proven by `reason` (a short machine code)."""
         with suppress(LogUnavailable):
-            await self._write([self._nothing_applied(index, reason) for index in self._intents])
+            if self._spooled:
+                await self._spool([(index, "not_applied", None, reason) for index in self._spooled])
+            else:
+                await self._write([self._nothing_applied(index, reason) for index in self._intents])
 
     def describe(self, given: Json) -> None:
         """Note the input of every call as it is known now: one that streams through is known at its end."""
@@ -203,19 +240,57 @@ class Attempt:
         self, outcomes: Mapping[int, CallOutcome], *, answered: bool, answer: bytes | None = None
     ) -> tuple[Event, ...]:
         reach(Point.ANSWERED)
-        news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in self._intents]
+        open_calls = self._spooled or self._intents
+        news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in open_calls]
         reads = [call.index for call, outcome in news if call.only_reads is not None and isinstance(outcome, Success)]
         reads = [index for index in reads if await self._only_reads(index)] if reads else reads
-        settlements = [
-            self._nothing_applied(call.index, "query")
+        ends = [
+            (call.index, "not_applied", None, "query")
             if call.index in reads
-            else self._settlement(call, outcome, answered=answered)
-            for call, outcome in news
+            else spool_end(call.index, outcome, answered=answered)
+            for call, outcome in (news if self._fail_open else ())
         ]
-        if answer is not None and self._asked.idempotency is not None:
-            procedures = [call.procedure for call in self._calls.values()]
-            settlements = with_answer(settlements, self._mirror.privacy.seal_answer(procedures, answer))
-        return await self._write(settlements)
+        if self._spooled:
+            await self._spool(ends)
+            return ()
+        try:
+            settlements = [
+                self._nothing_applied(call.index, "query")
+                if call.index in reads
+                else self._settlement(call, outcome, answered=answered)
+                for call, outcome in news
+            ]
+            if answer is not None and self._asked.idempotency is not None:
+                procedures = [call.procedure for call in self._calls.values()]
+                settlements = with_answer(settlements, self._mirror.privacy.seal_answer(procedures, answer))
+            return await self._write(settlements)
+        except LogUnavailable:
+            if self._fail_open is None:
+                raise
+            await self._spool_late(self._fail_open, ends)
+            return ()
+
+    async def _spool_late(self, fail_open: FailOpen, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
+        """Spool the outcomes of calls whose intents the log has, when it does not take the outcomes."""
+        calls = [self._calls[index] for index, *_ in ends]
+        begun = [self._intents.pop(call.index) for call in calls]
+        intents = [self._intent(call) for call in calls]
+        numbers = await fail_open.tried(intents, [call.input for call in calls], begun=begun)
+        self._spooled.update(zip([call.index for call in calls], numbers, strict=True))
+        await self._spool(ends)
+
+    async def _spool(self, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
+        """Spool outcomes as (index, outcome, output, detail); what cannot be spooled is in doubt when it is shipped."""
+        assert self._mirror.fail_open is not None
+        for index, outcome, *_ in ends:
+            call = self._calls[index]
+            self._mirror.metrics.mutation(call.procedure, f"spooled_{outcome}", mapped=call.rule is not None)
+        await self._mirror.fail_open.ended(
+            [
+                (self._spooled.pop(index), self._calls[index].procedure, outcome, output, detail)
+                for index, outcome, output, detail in ends
+            ]
+        )
 
     async def _only_reads(self, index: int) -> bool:
         only_reads = self._calls[index].only_reads
@@ -233,6 +308,8 @@ class Attempt:
             self._interrupted = settlements
             raise
         except LogUnavailable as error:
+            if self._fail_open is not None:
+                raise
             for settlement in settlements:
                 self._leave(settlement, owed=settlement)
             raise NotRecorded(error.trouble, "what became of a forwarded call is not recorded yet") from error
@@ -247,7 +324,7 @@ class Attempt:
 
     async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         loop = asyncio.get_running_loop()
-        give_up, pause = loop.time() + self._mirror.insist, 0.05
+        give_up, pause = loop.time() + (0 if self._fail_open else self._mirror.insist), 0.05
         while True:
             try:
                 return await self._mirror.writer.settle(settlements)
@@ -285,7 +362,7 @@ class Attempt:
         wanted = sorted({key for keys in self._keys.values() for key in keys})
         try:
             async with asyncio.timeout(mirror.patience):
-                for kind in {key.entity for key in wanted if mirror.read_state(key) is None}:
+                for kind in {key.entity for key in wanted if self._unknown(key)}:
                     await mirror.creations.ended(kind)
                 self._held = set(await mirror.locks.acquire(wanted))
         except TimeoutError:
@@ -293,6 +370,12 @@ class Attempt:
         for call in self._calls.values():
             if kinds := kinds_made(call, self._asked.received):
                 self._creations[call.index] = mirror.creations.begin(kinds)
+
+    def _unknown(self, key: EntityKey) -> bool:
+        try:
+            return self._mirror.read_state(key) is None
+        except LogUnavailable:
+            return True
 
     def _hand_over(self) -> None:
         """Give what is left behind, with its locks, to those who will see it through."""
@@ -371,6 +454,23 @@ def with_answer(settlements: Sequence[Settlement], answer: bytes) -> list[Settle
     ]
 
 
+def spool_end(index: int, outcome: CallOutcome, *, answered: bool) -> tuple[int, str, Json, str | None]:
+    """Return what the spool keeps of a call's outcome: (index, outcome, output, detail)."""
+    match outcome:
+        case Failure(code=code, proven=True):
+            return index, "rejected", None, code
+        case Failure(code=code):
+            ended = answered and code not in MAY_STILL_RUN
+            return index, "in_doubt", None, ANSWERED + code if ended else code
+        case Unknown(reason=reason):
+            return index, "in_doubt", None, ANSWERED + reason if answered else reason
+        case Success(interrupted=True):
+            return index, "in_doubt", None, ANSWERED + "interrupted"
+        case Success(data=data):
+            return index, "success", None if data is UNDEFINED else data, None
+    raise AssertionError(outcome)
+
+
 def kinds_made(call: Call, now: int) -> frozenset[str]:
     """Return the kinds of entity that a call makes under keys which only its answer tells."""
     if call.rule is None:
@@ -382,10 +482,11 @@ def keys_before(call: Call, now: int, keys_of: KeysOf) -> tuple[EntityKey, ...]:
     """Return the entities that a call is known to touch before it is forwarded.
 
     An input that the contract cannot read names none: the legacy will refuse it, or its outcome becomes a doubt.
+    Nor does a log that cannot be read, where it is asked which keys there are.
     """
     try:
         return call.rule.keys_before(call.input, now, keys_of) if call.rule else ()
-    except ExpressionError:
+    except (ExpressionError, LogUnavailable):
         return ()
 
 

@@ -108,7 +108,7 @@ class Log(Reader):
         """Return the committed state of an entity, or None if no event ever named it.
 
         Reflects every `settle` and `append` that has returned. Blocks for one indexed read when the state is
-        not among those used last.
+        not among those used last. Raises LogUnavailable when that fails.
         """
         try:
             return self._cache.get(key)
@@ -142,7 +142,10 @@ class Log(Reader):
             row = self._states.exec_driver_sql(self._state_query, (key.entity, key.key)).first()
         except sa.exc.DBAPIError:  # the connection was lost; the pool has others, or says what is wrong
             self._drop_states()
-            return super().state(key)
+            try:
+                return super().state(key)
+            except sa.exc.DBAPIError as error:
+                raise LogUnavailable(Trouble.GONE, " ".join(str(error.orig).split())) from error
         return None if row is None else State(row[0] and json.decode(row[0]), row[1])
 
     def _drop_states(self) -> None:

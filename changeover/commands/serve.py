@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,13 @@ def serve(
             envvar="CHANGEOVER_LEGACY_TOKEN",
             show_default=False,
             help="A bearer token for the proxy's own reads of the legacy, by which it resolves doubts.",
+        ),
+    ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="Where phases that fail open write while the log cannot be written. [default: beside the database]",
         ),
     ] = None,
     keep_answers: Annotated[
@@ -72,6 +80,7 @@ def serve(
             keyring=options.keyring(),
             initial_stage=initial_stage,
             legacy_token=legacy_token,
+            spool=spool,
             keep_answers=keep_answers,
             response_timeout=response_timeout,
             actor_header=actor_header,

@@ -23,7 +23,9 @@ def status(
         return
     legacy = facts["legacy"]
     say(f"legacy    {legacy['url']}  {'reachable' if legacy['reachable'] else 'NOT REACHABLE'}")
-    say(f"log       {facts['log']['cursor']}  ({facts['log']['state']})")
+    spooled = facts["log"]["spooled"]
+    waiting = f", {spooled} call(s) wait in the spool" if spooled else ""
+    say(f"log       {facts['log']['cursor']}  ({facts['log']['state']}{waiting})")
     say(f"contract  {facts['contract']['hash'][:12]}  {facts['contract']['file']}")
     if (doubts := facts["doubts"])["count"]:
         oldest, aside = doubts["oldest_seconds"], doubts["quarantined"]

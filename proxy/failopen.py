@@ -1,0 +1,288 @@
+"""Phases that go on while the log cannot be written: forwarded, spooled, and shipped in order when the log is back.
+
+From the first call that the log did not take until everything is shipped, every call of such a phase goes through the
+spool, so that nothing overtakes. A call is in the spool before it is forwarded and again when its outcome is known,
+each time durably; entity locks are held in between, so the spool has each entity's calls in the legacy's order. The
+events are decided when they are shipped, by the state as it is then. The last calls are shipped behind the closed
+fence. A call's events have ids that its place in the spool gives, so shipping it again appends nothing.
+
+For the time the phase is *dirty*: the log has an entity `@dirty` of its name, which says from when to when, and how
+many calls it was. Until the state was compared again nobody should build on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from proxy.doubt import Left
+from proxy.fence import Fence, FenceBusy
+from proxy.spool import Record, Spool, Spooled, SpoolFull
+from shadow import json
+from shadow.contract import Contract
+from shadow.contract.model import OnLogFailure
+from shadow.errors import LogUnavailable, Trouble
+from shadow.events import Draft, Effect, EntityKey
+from shadow.faults import Point, reach
+from shadow.journal import UNSETTLED, NewIntent, Outcome, Settlement
+from shadow.json import Json
+from shadow.locks import EntityLocks
+from shadow.log import Log
+from shadow.privacy import Privacy
+from shadow.stages import CHANNEL
+from shadow.tasks import Tasks
+
+logger = structlog.get_logger(__name__)
+
+DIRTY = "@dirty"
+"""The entity that tells of a phase's time without a log. No contract can name an entity so."""
+
+FEW = 16
+"""So many calls are shipped behind the closed fence; what is more goes before, while calls go on."""
+
+_NAMES = uuid.UUID("6f9a3a0e-5a1f-4f0e-9d5b-2c6f0f4f7c11")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A spooled call, opened again: what was asked, and what became of it."""
+
+    intent: NewIntent
+    input: Json
+    outcome: str
+    """`success`, `rejected`, `not_applied` or `in_doubt`."""
+    output: Json
+    detail: str | None
+
+
+Judge = Callable[[Told, int, Callable[[], str]], Settlement]
+"""Decides the settlement of an intent for a call that succeeded, with these ids for its events."""
+
+
+class FailOpen:
+    """The spool of one proxy, and who ships it."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        contract: Contract,
+        log: Log,
+        privacy: Privacy,
+        fence: Fence,
+        locks: EntityLocks,
+        judge: Judge,
+        leave: Callable[[Left], object],
+        clock: Callable[[], int],
+        pause: float = 0.5,
+    ) -> None:
+        self._spool = spool
+        self._contract = contract
+        self._log = log
+        self._privacy = privacy
+        self._fence = fence
+        self._locks = locks
+        self._judge = judge
+        self._leave = leave
+        self._clock = clock
+        self._pause = pause
+        self._since: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self._tasks = Tasks()
+        for each in spool.waiting():
+            self._note(each.tried.get("phase"), each.tried["received"])
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for the log."""
+        return len(self._spool)
+
+    def dirty_since(self, phase: str) -> int | None:
+        """Return since when (milliseconds) calls of a phase go through the spool, None when they do not."""
+        return self._since.get(phase)
+
+    def allows(self, phases: Iterable[str]) -> bool:
+        """Tell whether the contract lets all these phases go on without the log."""
+        return all(self._contract.phases[phase].on_log_failure is OnLogFailure.FAIL_OPEN for phase in phases)
+
+    def spools(self, phases: Iterable[str]) -> bool:
+        """Tell whether calls of one of these phases must go through the spool now."""
+        return any(phase in self._since for phase in phases)
+
+    async def tried(
+        self, intents: Sequence[NewIntent], inputs: Sequence[Json], *, begun: Sequence[int] = ()
+    ) -> list[int]:
+        """Spool calls that are about to be forwarded; durable on return. Raises LogUnavailable when that fails too.
+
+        `begun` are their intents' ids, when the log has these already.
+        """
+        records = [self._record(intent, given) for intent, given in zip(intents, inputs, strict=True)]
+        for record, id in zip(records, begun, strict=False):
+            record["begun"] = id
+        try:
+            numbers = await asyncio.to_thread(self._spool.tried, records)
+        except SpoolFull as error:
+            raise LogUnavailable(Trouble.DISK_FULL, f"and neither can the spool: {error}") from error
+        reach(Point.SPOOLED)
+        for intent in intents:
+            self._note(intent.phase, intent.received)
+        if not len(self._tasks):
+            self._tasks.spawn(self._ship_when_possible(), name="ship")
+        return numbers
+
+    async def ended(self, ends: Sequence[tuple[int, str, str, Json, str | None]]) -> None:
+        """Spool outcomes as (number, procedure, outcome, output, detail); durable on return, or in doubt for good."""
+        records = [
+            (number, {"outcome": outcome, "said": self._sealed(procedure, output), "detail": detail})
+            for number, procedure, outcome, output, detail in ends
+        ]
+        try:
+            await asyncio.to_thread(self._spool.ended, records)
+        except SpoolFull as error:
+            raise LogUnavailable(Trouble.DISK_FULL, f"and neither can the spool: {error}") from error
+        reach(Point.SPOOL_ENDED)
+
+    async def recover(self) -> int:
+        """Ship what the last process left, before any call is taken; returns how much it was."""
+        left = len(self._spool)
+        if left:
+            try:
+                await self._ship_all()
+            except LogUnavailable as error:
+                logger.error("spool_not_shipped", reason=str(error), calls=left)
+                self._tasks.spawn(self._ship_when_possible(), name="ship")
+        return left
+
+    async def close(self) -> None:
+        """Stop shipping; what is not shipped stays in the spool for the next start."""
+        await self._tasks.cancel()
+        self._spool.close()
+
+    # --- shipping ----------------------------------------------------------------------------------------------
+
+    async def _ship_when_possible(self) -> None:
+        while self._since:
+            await asyncio.sleep(self._pause)
+            try:
+                while len(self._spool) > FEW and (ended := [each for each in self._spool.waiting() if each.ended]):
+                    await self._ship(ended[:FEW])
+                async with self._closed(sorted(self._since)):
+                    await self._ship_all()
+            except (LogUnavailable, FenceBusy, SpoolFull):
+                continue
+
+    async def _ship_all(self) -> None:
+        await self._ship(self._spool.waiting())
+        now = self._clock()
+        await self._log.append([self._dirt(phase, now) for phase in sorted(self._since)])
+        logger.warning("spool_shipped", phases=sorted(self._since), calls=sum(self._counts.values()))
+        self._since.clear()
+        self._counts.clear()
+
+    async def _ship(self, spooled: Sequence[Spooled]) -> None:
+        for each in spooled:
+            await self._ship_one(each)
+            reach(Point.SHIPPED)
+            await asyncio.to_thread(self._spool.shipped, each.number)
+
+    async def _ship_one(self, spooled: Spooled) -> None:
+        told = self._opened(spooled)
+        ids = (str(uuid.uuid5(_NAMES, f"{self._spool.name}/{spooled.number}/{n}")) for n in itertools.count())
+        if await asyncio.to_thread(self._log.find, str(uuid.uuid5(_NAMES, f"{self._spool.name}/{spooled.number}/0"))):
+            return
+        begun: int | None = spooled.tried.get("begun")
+        standing = None if begun is None else await asyncio.to_thread(self._log.intent, begun)
+        if standing is not None and standing.outcome not in UNSETTLED:
+            return
+        (intent,) = (standing.id,) if standing is not None else await self._log.begin([told.intent])
+        if told.outcome == "success":
+            settlement = self._judge(told, intent, lambda: next(ids))
+        else:
+            settlement = Settlement(intent, Outcome(told.outcome), self._clock(), detail=told.detail)
+        if standing is not None and standing.outcome is Outcome.IN_DOUBT and settlement.outcome is Outcome.REJECTED:
+            settlement = replace(settlement, outcome=Outcome.NOT_APPLIED)
+        await self._log.settle([settlement])
+        if settlement.outcome is Outcome.IN_DOUBT:
+            await self._leave_in_doubt(told, intent, settlement)
+
+    async def _leave_in_doubt(self, told: Told, intent: int, settlement: Settlement) -> None:
+        new, key = told.intent, told.intent.entity_key
+        keys: tuple[EntityKey, ...] = ()
+        if key is not None and not self._locks.held(key):
+            keys = await self._locks.acquire([key])
+        self._leave(Left(intent, new.procedure, new.phase, new.received, settlement.detail or "crash", keys))
+
+    def _dirt(self, phase: str, now: int) -> Draft:
+        change: dict[str, Json] = {"since": self._since[phase], "until": now, "calls": self._counts[phase]}
+        return Draft(
+            id=str(uuid.uuid4()),
+            channel=CHANNEL,
+            type="phase-dirty",
+            time=now,
+            data={"phase": phase, **change},
+            entity=EntityKey(DIRTY, phase),
+            effect=Effect.PUT,
+            change=change,
+            cause="spool",
+        )
+
+    @asynccontextmanager
+    async def _closed(self, phases: Sequence[str]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for phase in phases:
+                await stack.enter_async_context(self._fence.closed(phase, timeout=5))
+            yield
+
+    # --- records -----------------------------------------------------------------------------------------------
+
+    def _note(self, phase: str | None, received: int) -> None:
+        if phase is not None:
+            self._since[phase] = min(received, self._since.get(phase, received))
+            self._counts[phase] = self._counts.get(phase, 0) + 1
+
+    def _record(self, intent: NewIntent, given: Json) -> Record:
+        return {
+            "request": intent.request,
+            "index": intent.index,
+            "procedure": intent.procedure,
+            "phase": intent.phase,
+            "epoch": intent.stage_epoch,
+            "entity": intent.entity_key and list(intent.entity_key),
+            "asked": self._sealed(intent.procedure, given),
+            "actor": intent.actor,
+            "received": intent.received,
+            "deadline": intent.deadline,
+        }
+
+    def _opened(self, spooled: Spooled) -> Told:
+        tried: Mapping[str, Json] = spooled.tried
+        ended: Mapping[str, Json] = spooled.ended or {"outcome": "in_doubt", "said": None, "detail": "crash"}
+        given = self._unsealed(tried["asked"])
+        intent = NewIntent(
+            request=tried["request"],
+            index=tried["index"],
+            procedure=tried["procedure"],
+            phase=tried["phase"],
+            stage_epoch=tried["epoch"],
+            entity_key=None if tried["entity"] is None else EntityKey(*tried["entity"]),
+            input=self._privacy.seal_input(tried["procedure"], given),
+            actor=tried["actor"],
+            received=tried["received"],
+            deadline=tried["deadline"],
+        )
+        said = ended["said"]
+        output = None if said is None else self._unsealed(said)
+        return Told(intent, given, ended["outcome"], output, ended["detail"])
+
+    def _sealed(self, procedure: str, value: Json) -> str:
+        return base64.b64encode(self._privacy.seal_answer([procedure], json.encode(value))).decode()
+
+    def _unsealed(self, text: str) -> Json:
+        return json.decode(self._privacy.open_answer(base64.b64decode(text)))
