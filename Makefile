@@ -8,7 +8,7 @@ NODE_STAMP := $(LEGACY)/node_modules/.installed-$(shell cat $(LEGACY)/package-lo
 TEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-wire check lock clean
+.PHONY: help setup demo test test-wire bench check lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,11 @@ test: setup ## every test
 
 test-wire: setup ## captured tRPC exchanges decode as expected (TRPC_SAMPLES=DIR for others)
 	TRPC_SAMPLES="$(TRPC_SAMPLES)" $(VENV)/bin/python -m pytest $(TEST_ARGS) tests/unit/proxy/trpc/test_samples.py
+
+bench: setup ## measure everything beside nginx and nchan (ROUNDS= SECONDS= FULL=1 ONLY=http,log JSON=FILE)
+	scripts/bench-tools
+	scripts/with-node $(VENV)/bin/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(FULL),--full) $(if $(ONLY),--only $(ONLY),--results bench/RESULTS.md) $(if $(JSON),--json $(JSON))
 
 check: setup ## lint, types and the direction of the imports
 	$(VENV)/bin/ruff check .

@@ -115,8 +115,9 @@ async def fill(log: Log, count: int, entities: int) -> None:
 
 
 @asynccontextmanager
-async def fresh(url: str | None) -> AsyncIterator[Log]:
-    folder = Path(tempfile.mkdtemp(prefix="bench-log-", dir=Path.cwd()))
+async def fresh(url: str | None, beside: Path | None = None) -> AsyncIterator[Log]:
+    """Open a log that is empty (unless `url` is not) and gone afterwards; its files are in the folder `beside`."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-log-", dir=beside or Path.cwd()))
     log = Log.open(url or f"sqlite:///{folder}/log.db")
     try:
         yield log

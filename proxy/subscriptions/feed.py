@@ -51,7 +51,7 @@ class Chunk:
     """One piece for an outlet; `last` is the cursor of the last stored event up to its end."""
 
     data: bytes
-    last: Cursor
+    last: str
 
 
 class Outlet(Protocol):
@@ -287,13 +287,13 @@ class Reader:
             entries = await self._visible(batch.entries)
             if len(entries) < len(batch.entries):
                 visible = Batch(entries, batch.position, batch.sequence)
-        for chunk in chunks(visible, self._outlet.format, self._last):
+        for chunk in chunks(visible, self._outlet.format, str(self._last), self._feed.epoch):
             if self._gone:
                 return
             self._begin_write()
             await self._outlet.write(chunk)
             self._end_write()
-            self._last = chunk.last
+            self._last = Cursor.parse(chunk.last)
 
     async def _visible(self, entries: Sequence[Entry]) -> tuple[Entry, ...]:
         return tuple([entry for entry in entries if await self._sight.sees(entry.draft)])
@@ -302,13 +302,14 @@ class Reader:
         return asyncio.get_running_loop().time() - self._quiet >= self._feed.pace.heartbeat
 
     def _begin_write(self) -> None:
-        self._quiet = self._blocked = asyncio.get_running_loop().time()
+        self._blocked = asyncio.get_running_loop().time()
 
     def _end_write(self) -> None:
         self._blocked = None
+        self._quiet = asyncio.get_running_loop().time()
 
 
-def chunks(batch: Batch, shape: Format, last: Cursor) -> Sequence[Chunk]:
+def chunks(batch: Batch, shape: Format, last: str, epoch: str) -> Sequence[Chunk]:
     """Return a batch as an outlet of this format takes it; made once for all readers who get the same.
 
     `last` is the cursor of the last stored event that the reader was given before.
@@ -317,11 +318,11 @@ def chunks(batch: Batch, shape: Format, last: Cursor) -> Sequence[Chunk]:
     key = shape.name if entries and entries[0].position is not None else f"{shape.name} {last}"
     found = batch.encodings.get(key)
     if found is None:
-        found = batch.encodings[key] = tuple(_chunks(entries, shape, last))
+        found = batch.encodings[key] = tuple(_chunks(entries, shape, last, epoch))
     return found  # type: ignore[return-value] # what stands under a format's name is its chunks
 
 
-def _chunks(entries: Sequence[Entry], shape: Format, last: Cursor) -> list[Chunk]:
+def _chunks(entries: Sequence[Entry], shape: Format, last: str, epoch: str) -> list[Chunk]:
     found: list[Chunk] = []
     waiting: list[bytes] = []
     size = 0
@@ -333,7 +334,7 @@ def _chunks(entries: Sequence[Entry], shape: Format, last: Cursor) -> list[Chunk
         waiting.append(piece)
         size += len(piece)
         if entry.position is not None:
-            last = Cursor(last.epoch, entry.position)
+            last = str(Cursor(epoch, entry.position))
     if waiting:
         found.append(Chunk(b"".join(waiting), last))
     return found
