@@ -226,21 +226,34 @@ async def _serve(settings: Settings) -> None:
     contract = load(settings.contract)
     privacy = Privacy(contract, settings.keyring)
     initial = parse_stage("of a new log", settings.initial_stage)
-    stopping = asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, asked_to_stop)
     listener = bind(settings.host, settings.port)
     admin_listener = bind(settings.admin_host, settings.admin_port)
     log = Log.open(settings.database)
     upstream = Upstream(settings.legacy, limits=Limits(response_timeout=settings.response_timeout))
     try:
-        async with _listening(settings, contract, privacy, initial, log, upstream, listener, admin_listener):
+        async with _listening(settings, contract, privacy, initial, log, upstream, listener, admin_listener, hurrying):
             await stopping.wait()
             logger.info("stopping", in_flight=True)
     finally:
         await upstream.close()
         await log.close()
+
+
+async def _stop(server: Server, drain: float, hurrying: asyncio.Event) -> None:
+    """Let what runs come to its end for `drain` seconds, or until somebody asks a second time."""
+    async with asyncio.TaskGroup() as group:
+        hurried = group.create_task(hurrying.wait())
+        hurried.add_done_callback(lambda task: None if task.cancelled() else server.hurry())
+        await server.stop(drain)
+        hurried.cancel()
 
 
 @asynccontextmanager
@@ -253,6 +266,7 @@ async def _listening(
     upstream: Upstream,
     listener: socket.socket,
     admin_listener: socket.socket,
+    hurrying: asyncio.Event,
 ) -> AsyncIterator[None]:
     metrics = Metrics()
     fence = Fence()
@@ -387,7 +401,7 @@ async def _listening(
             yield
     finally:
         await channels.feed.close()
-        await data.stop(settings.drain)
+        await _stop(data, settings.drain, hurrying)
         await admin.stop(1)
         await fail_open.close()
         await doubts.close()

@@ -139,6 +139,7 @@ class Exchange:
 
     def _send_start(self, status: int, reason: bytes | None, headers: Pairs) -> None:
         self.started = True
+        self.answer_headers = headers
         if self._expects_continue or self._connection.stopping:
             # Whether the body still comes cannot be known, so nothing may follow on this connection.
             self.keep_alive = False
@@ -159,6 +160,14 @@ class Exchange:
         if head.count(b"\n") != len(lines) - 1 + lines[-1].count(b"\n"):
             raise RuntimeError("a header of the answer holds a line break")
         self._head = head
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the answer is a stream of events to a GET: cutting it loses nothing, its client comes back."""
+        return self.method == "GET" and any(
+            name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+            for name, value in self.answer_headers
+        )
 
     def _frame(self, status: int, length: int | None) -> bytes:
         """Decide how the body ends; returns the last lines of the head."""
@@ -369,12 +378,14 @@ class HttpProtocol(asyncio.Protocol):
             self.drained = None
 
     def shutdown(self) -> None:
-        """Close when idle, else after the current answer; called by uvicorn."""
+        """Close when idle or in a stream of events, which has no end, else after the current answer."""
         self.stopping = True
         if self._running is None:
             self._transport.close()
         elif not self._running.started:
             self._running.keep_alive = False
+        elif self._running.is_event_stream:
+            self.cut()
 
     # --- httptools callbacks -----------------------------------------------------------------------------------
 

@@ -68,6 +68,10 @@ def bind_unix(path: Path) -> socket.socket:
     return bound
 
 
+LAST_WORDS = 10.0
+"""Seconds that cancelled requests have for recording what is known of them."""
+
+
 class _WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Let an `urgent` message past a client that does not keep up, and end what was refused.
@@ -149,6 +153,14 @@ class Server:
         self._uvicorn.stopping.set()
         if self._serving is not None:
             await asyncio.wait({self._serving})
+        if running := set(self._uvicorn.server_state.tasks):
+            # They were cancelled; what they still have to write down must not be cut off.
+            await asyncio.wait(running, timeout=LAST_WORDS)
+
+    def hurry(self) -> None:
+        """Cancel what is running, so that a `stop` under way comes to its end."""
+        for task in tuple(self._uvicorn.server_state.tasks):
+            task.cancel()
 
 
 @contextlib.asynccontextmanager
