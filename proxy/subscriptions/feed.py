@@ -51,7 +51,7 @@ class Chunk:
     """One piece for an outlet; `last` is the cursor of the last stored event up to its end."""
 
     data: bytes
-    last: str
+    last: Cursor
 
 
 class Outlet(Protocol):
@@ -287,13 +287,13 @@ class Reader:
             entries = await self._visible(batch.entries)
             if len(entries) < len(batch.entries):
                 visible = Batch(entries, batch.position, batch.sequence)
-        for chunk in chunks(visible, self._outlet.format, str(self._last), self._feed.epoch):
+        for chunk in chunks(visible, self._outlet.format, self._last):
             if self._gone:
                 return
             self._begin_write()
             await self._outlet.write(chunk)
             self._end_write()
-            self._last = Cursor.parse(chunk.last)
+            self._last = chunk.last
 
     async def _visible(self, entries: Sequence[Entry]) -> tuple[Entry, ...]:
         return tuple([entry for entry in entries if await self._sight.sees(entry.draft)])
@@ -302,14 +302,13 @@ class Reader:
         return asyncio.get_running_loop().time() - self._quiet >= self._feed.pace.heartbeat
 
     def _begin_write(self) -> None:
-        self._blocked = asyncio.get_running_loop().time()
+        self._quiet = self._blocked = asyncio.get_running_loop().time()
 
     def _end_write(self) -> None:
         self._blocked = None
-        self._quiet = asyncio.get_running_loop().time()
 
 
-def chunks(batch: Batch, shape: Format, last: str, epoch: str) -> Sequence[Chunk]:
+def chunks(batch: Batch, shape: Format, last: Cursor) -> Sequence[Chunk]:
     """Return a batch as an outlet of this format takes it; made once for all readers who get the same.
 
     `last` is the cursor of the last stored event that the reader was given before.
@@ -318,11 +317,11 @@ def chunks(batch: Batch, shape: Format, last: str, epoch: str) -> Sequence[Chunk
     key = shape.name if entries and entries[0].position is not None else f"{shape.name} {last}"
     found = batch.encodings.get(key)
     if found is None:
-        found = batch.encodings[key] = tuple(_chunks(entries, shape, last, epoch))
+        found = batch.encodings[key] = tuple(_chunks(entries, shape, last))
     return found  # type: ignore[return-value] # what stands under a format's name is its chunks
 
 
-def _chunks(entries: Sequence[Entry], shape: Format, last: str, epoch: str) -> list[Chunk]:
+def _chunks(entries: Sequence[Entry], shape: Format, last: Cursor) -> list[Chunk]:
     found: list[Chunk] = []
     waiting: list[bytes] = []
     size = 0
@@ -334,7 +333,7 @@ def _chunks(entries: Sequence[Entry], shape: Format, last: str, epoch: str) -> l
         waiting.append(piece)
         size += len(piece)
         if entry.position is not None:
-            last = str(Cursor(epoch, entry.position))
+            last = Cursor(last.epoch, entry.position)
     if waiting:
         found.append(Chunk(b"".join(waiting), last))
     return found

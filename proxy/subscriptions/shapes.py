@@ -66,11 +66,11 @@ class Format(Protocol):
     def joined(self) -> bool:
         """Whether several events may leave as one piece."""
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event; `last` is the cursor of the stored event that the reader was given before it."""
 
 
-def written(shape: Format, entry: Entry, last: str) -> bytes:
+def written(shape: Format, entry: Entry, last: Cursor) -> bytes:
     """Return an event's bytes, made once for all readers of the same format."""
     key = shape.name if entry.position is not None else f"{shape.name} {last}"
     found = entry.encodings.get(key)
@@ -88,7 +88,7 @@ class SseStored:
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event; an ephemeral one has no id, so that the client's stays where it is."""
         return _with_id(self._epoch, entry, stored_event(entry.draft, entry.position))
 
@@ -103,10 +103,10 @@ class SseTracked:
         self._epoch = epoch
         self._transformer = transformer
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event; an ephemeral one repeats the id before it, without which it would be no tracked item."""
         wire = self._transformer.encode(stored_event(entry.draft, entry.position))
-        cursor = last if entry.position is None else str(Cursor(self._epoch, entry.position))
+        cursor = str(last if entry.position is None else Cursor(self._epoch, entry.position))
         return f"id: {cursor}\n".encode() + encode_event(json.encode(wire).decode())
 
 
@@ -119,7 +119,7 @@ class SseCloud:
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event; an ephemeral one has no id, so that the client's stays where it is."""
         return _with_id(self._epoch, entry, cloud_event(entry.draft, entry.position, self._epoch))
 
@@ -133,7 +133,7 @@ class SocketStored:
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event beside its cursor."""
         cursor = None if entry.position is None else str(Cursor(self._epoch, entry.position))
         return json.encode({"kind": "event", "cursor": cursor, "event": stored_event(entry.draft, entry.position)})
@@ -148,7 +148,7 @@ class SocketCloud:
     def __init__(self, epoch: str) -> None:
         self._epoch = epoch
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event beside its cursor."""
         cursor = None if entry.position is None else str(Cursor(self._epoch, entry.position))
         event = cloud_event(entry.draft, entry.position, self._epoch)
@@ -165,9 +165,9 @@ class SocketTracked:
         self._epoch = epoch
         self._transformer = transformer
 
-    def write(self, entry: Entry, last: str) -> bytes:
+    def write(self, entry: Entry, last: Cursor) -> bytes:
         """Write an event as a tracked item; an ephemeral one repeats the id of the item before it."""
-        cursor = last if entry.position is None else str(Cursor(self._epoch, entry.position))
+        cursor = str(last if entry.position is None else Cursor(self._epoch, entry.position))
         item = self._transformer.encode({"id": cursor, "data": stored_event(entry.draft, entry.position)})
         return json.encode({"type": "data", "id": cursor, "data": item})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -77,6 +78,11 @@ class Running:
         stored = await self.log.append(drafts)
         self.written += drafts
         return [f"{self.log.head.epoch}-{event.position}" for event in stored]
+
+    async def until_readers(self, count: int) -> None:
+        """Wait until there are so many subscriptions."""
+        while self.subscriptions.feed.readers != count:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
 
     async def put(self, key: str, effect: Effect = Effect.PUT, **fields: Json) -> None:
         """Append an event that changes a note."""

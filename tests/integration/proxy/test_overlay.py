@@ -239,8 +239,7 @@ async def test_the_frames_of_a_websocket_are_those_that_stock_clients_need(feed:
         assert json.loads(await socket.recv()) == {"id": 1, "result": {"type": "stopped"}}
         await socket.send(json.dumps({"id": 3, "method": "query", "params": {"path": "events.subscribe"}}))
         assert json.loads(await socket.recv())["error"]["data"]["code"] == "NOT_FOUND"
-    while feed.subscriptions.feed.readers:
-        await feed.say("app:other")
+    await feed.until_readers(0)
 
 
 async def test_an_address_may_carry_the_resumption(feed: Running) -> None:

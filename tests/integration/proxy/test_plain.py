@@ -248,6 +248,5 @@ async def test_a_reader_that_has_gone_leaves_nothing_behind(feed: Running) -> No
     async with sse(events(feed)) as reader, connect(events(feed).replace("http", "ws")) as socket:
         await reader.next()
         await socket.recv()
-    while feed.subscriptions.feed.readers:
-        await feed.say("session:a")
+    await feed.until_readers(0)
     assert b"changeover_readers 0.0" in feed.metrics.render()
