@@ -109,9 +109,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, contract: str = CONTRACT) -> AsyncIterator[World]:
-    """Open a fresh log and everything around it."""
-    url = f"sqlite:///{directory / 'log.db'}"
+async def world(directory: Path, contract: str = CONTRACT, database: str | None = None) -> AsyncIterator[World]:
+    """Open a fresh log and everything around it, on SQLite or at the URL of another `database`."""
+    url = database or f"sqlite:///{directory / 'log.db'}"
     log = Log.open(url)
     try:
         yield World(log, url, MemoryLegacy(), parse(contract, "contract.toml"))
