@@ -216,7 +216,8 @@ class Backfill:
             channel=IMPORTS,
             type=f"{name}-imported",
             time=self._clock(),
-            data={"entity": name, "key": candidate.key},
+            # Whoever may see `app:*` need not be one who may see this entity.
+            data={"entity": name},
             entity=EntityKey(name, candidate.key),
             effect=Effect.PUT,
             change=candidate.fields if self._seal else kept(candidate.fields, plan.rules),

@@ -137,6 +137,11 @@ class Legacy:
         """How many requests were made so far."""
         return self._pace.requests
 
+    async def reach(self) -> None:
+        """Find out at once whether anything answers at all, whatever it says; raises LegacyUnreachable."""
+        if await self._get(self._url) is None:
+            raise self._unreachable()
+
     async def query(self, procedure: str, input: Json, *, attempts: int = ATTEMPTS) -> Json:  # noqa: A002  tRPC's word
         """Return the output of one query; asks again, ever more slowly, while the legacy is busy or away."""
         text = quote(json.encode(encoded(input, self._transformer)), safe=UNESCAPED)
@@ -227,6 +232,9 @@ class Legacy:
     def _failure(self, procedure: str, answer: Busy, failures: int, *, answered: bool) -> ReconcileError:
         if answered:
             return QueryFailed(f"the legacy answered {procedure} with {answer.error}, {failures} time(s) in a row")
+        return self._unreachable()
+
+    def _unreachable(self) -> LegacyUnreachable:
         return LegacyUnreachable(f"the legacy does not answer at {self._url}: is it running, is the address right?")
 
     async def _get(self, target: str) -> httpx.Response | None:

@@ -107,6 +107,8 @@ async def reconcile(
             timeout=wanted.timeout,
             sleep=sleep,
         ) as legacy:
+            if wanted.dump is None:
+                await legacy.reach()
             return await compare(
                 contract, evidence, legacy, wanted, address=legacy_url, progress=progress, clock=clock, sleep=sleep
             )

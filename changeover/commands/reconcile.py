@@ -199,6 +199,7 @@ def dump(
                     headers=options.bearer(token),
                 )
             )
+            await source.reach()
             return await take(source, plans(rules, phases=phase or (), entities=entity or ()), evidence)
 
     taken = asyncio.run(run())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.legacy import Legacy
+from tests.support.node import ROOT
 from tests.support.node_client import Client, NodeClient, mutation
 from tests.support.proxy import ProxyProcess, changeover, running_proxy
 
@@ -101,3 +104,32 @@ async def test_sealed_secrets_are_compared_with_what_the_legacy_shows_of_them(
     said = clean.stdout + keyless.stdout + drift.stdout + repair.stdout + again.stdout
     told = await asyncio.to_thread(changeover, "events", "tail", "--json", "--database", proxy.database)
     assert "0123456789" not in said + told.stdout
+
+
+async def test_a_backfill_that_was_killed_goes_on_and_imports_nothing_twice(
+    proxy: ProxyProcess, legacy: Legacy, node_client: NodeClient
+) -> None:
+    await create(node_client, legacy.url, 40)
+    arguments = [*options(legacy, proxy.database), "--admin", proxy.admin, "--entity", "session"]
+    slow = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "changeover", "backfill", *arguments, "--rate", "20", cwd=ROOT
+    )
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
+        address = f"{proxy.url}/_changeover/events?channel=app:import"
+        async with http.stream("GET", address) as imports:
+            async for line in imports.aiter_lines():
+                if "session-imported" in line:
+                    break
+    slow.kill()
+    await slow.wait()
+    again = await asyncio.to_thread(changeover, "backfill", *arguments, "--json")
+    (row,) = json.loads(again.stdout)
+    told = await asyncio.to_thread(
+        changeover, "events", "tail", "-n", "1000", "--channel", "app:import", "--json", "--database", proxy.database
+    )
+    imported = [event["key"] for event in map(json.loads, told.stdout.splitlines()) if event["key"]]
+
+    assert again.returncode == 0, again.stderr
+    assert row["present"] > 0, "it was killed after its first imports"
+    assert row["present"] + row["imported"] == 40
+    assert len(imported) == len(set(imported)) == 40

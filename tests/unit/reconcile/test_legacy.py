@@ -135,6 +135,10 @@ async def test_no_answer_at_all_says_so() -> None:
     client = httpx.AsyncClient(transport=httpx.MockTransport(refuse))
     with pytest.raises(LegacyUnreachable, match="is it running"):
         await reader(MemoryLegacy(), client=client).one(notes(), "a")
+    clock = Clock()
+    with pytest.raises(LegacyUnreachable, match="is it running"):
+        await reader(MemoryLegacy(), clock, client=client).reach()
+    assert clock.now == 0, "at the start nobody waits for it"
 
 
 async def test_an_unknown_entity_is_none_and_an_unknown_query_an_error() -> None:
