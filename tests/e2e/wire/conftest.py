@@ -55,12 +55,6 @@ def _ways(server: WireServer, proxies: Callable[[Wire], ProxyProcess]) -> Ways:
     return Ways(direct=server.url, proxied=f"{proxies(server.wire).url}/trpc")
 
 
-@pytest.fixture(name="unproxied")
-def _unproxied(server: WireServer) -> Ways:
-    """Twice the server itself: for what the proxy does not carry yet. To carry it, take `ways` instead."""
-    return Ways(direct=server.url, proxied=server.url)
-
-
 @pytest.fixture(name="unique")
 def _unique() -> str:
     """A name that no other test uses."""

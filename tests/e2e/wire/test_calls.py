@@ -67,23 +67,19 @@ def client(server: WireServer, link: Link) -> Client:
 
 @pytest.mark.parametrize("link", [*HTTP_LINKS, "wsLink"])
 async def test_calls_made_one_after_the_other(
-    server: WireServer, ways: Ways, unproxied: Ways, node_client: NodeClient, link: Link
+    server: WireServer, ways: Ways, node_client: NodeClient, link: Link
 ) -> None:
     calls = (*QUERIES, *MUTATIONS, *([RICH] if server.wire.transformer != "none" else []))
-    over = unproxied if link == "wsLink" else ways
-    run = await same_for_a_client(node_client, over, client(server, link), *calls)
+    run = await same_for_a_client(node_client, ways, client(server, link), *calls)
     assert sum(result.error is None for result in run.results) == len(calls) - 7
     assert len(run.http) == (0 if link == "wsLink" else len(calls))
 
 
 @pytest.mark.parametrize("link", [*HTTP_LINKS, "wsLink"])
-async def test_calls_made_in_one_tick(
-    server: WireServer, ways: Ways, unproxied: Ways, node_client: NodeClient, link: Link
-) -> None:
+async def test_calls_made_in_one_tick(server: WireServer, ways: Ways, node_client: NodeClient, link: Link) -> None:
     """Mixed outcomes in one batch: 207, or one stream, or one frame."""
     calls = [*together(*QUERIES), *together(*MUTATIONS)]
-    over = unproxied if link == "wsLink" else ways
-    run = await same_for_a_client(node_client, over, client(server, link), *calls)
+    run = await same_for_a_client(node_client, ways, client(server, link), *calls)
     batched = link in {"httpBatchLink", "httpBatchStreamLink"}
     assert len(run.http) == (2 if batched else 0 if link == "wsLink" else len(calls))
     assert {"httpBatchLink": {207}, "httpBatchStreamLink": {200}}.get(link) in (
@@ -148,9 +144,7 @@ async def test_forms_and_bytes(server: WireServer, ways: Ways, node_client: Node
     ids=str,
     indirect=["server"],
 )
-async def test_subscriptions(
-    server: WireServer, ways: Ways, unproxied: Ways, node_client: NodeClient, link: Link
-) -> None:
+async def test_subscriptions(server: WireServer, ways: Ways, node_client: NodeClient, link: Link) -> None:
     """Up to their own end, up to the client's, and up to a failure; with and without ids."""
     new = server.wire.version == 11
     calls = [
@@ -159,8 +153,7 @@ async def test_subscriptions(
         subscription("failingTicks"),
         *([subscription("untracked"), subscription("ticks", {"count": 5, "lastEventId": "3"})] if new else []),
     ]
-    over = unproxied if link == "wsLink" else ways
-    run = await same_for_a_client(node_client, over, client(server, link), *calls)
+    run = await same_for_a_client(node_client, ways, client(server, link), *calls)
     assert [result.ended for result in run.results] == [
         "complete",
         "taken",

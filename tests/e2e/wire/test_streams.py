@@ -34,7 +34,7 @@ async def through_the_gate(
 
 @pytest.mark.parametrize("server", PLAIN, ids=str, indirect=True)
 async def test_a_streamed_batch_comes_line_by_line(
-    server: WireServer, unproxied: Ways, node_client: NodeClient, unique: str
+    server: WireServer, ways: Ways, node_client: NodeClient, unique: str
 ) -> None:
     request = RawRequest(
         "POST",
@@ -42,13 +42,13 @@ async def test_a_streamed_batch_comes_line_by_line(
         (*JSON, ("trpc-accept", "application/jsonl")),
         f'{{"0":{{"gate":"{unique}"}},"1":"quick"}}'.encode(),
     )
-    answer = await through_the_gate(unproxied.proxied, request, b'{"got":"quick"}', node_client, server, unique)
+    answer = await through_the_gate(ways.proxied, request, b'{"got":"quick"}', node_client, server, unique)
     assert answer.body.index(b'"quick"') < answer.body.index(b'"passed"')
 
 
 @pytest.mark.parametrize("server", PLAIN, ids=str, indirect=True)
 async def test_a_generator_comes_step_by_step(
-    server: WireServer, unproxied: Ways, node_client: NodeClient, unique: str
+    server: WireServer, ways: Ways, node_client: NodeClient, unique: str
 ) -> None:
     request = RawRequest(
         "POST",
@@ -56,13 +56,13 @@ async def test_a_generator_comes_step_by_step(
         (*JSON, ("trpc-accept", "application/jsonl")),
         f'{{"0":{{"steps":2,"gate":"{unique}"}}}}'.encode(),
     )
-    answer = await through_the_gate(unproxied.proxied, request, b'{"step":1}', node_client, server, unique)
+    answer = await through_the_gate(ways.proxied, request, b'{"step":1}', node_client, server, unique)
     assert b'{"step":2}' in answer.body
 
 
 @pytest.mark.parametrize("server", OLD, ids=str, indirect=True)
 async def test_an_old_streamed_batch_comes_member_by_member(
-    server: WireServer, unproxied: Ways, node_client: NodeClient, unique: str
+    server: WireServer, ways: Ways, node_client: NodeClient, unique: str
 ) -> None:
     request = RawRequest(
         "POST",
@@ -70,7 +70,7 @@ async def test_an_old_streamed_batch_comes_member_by_member(
         (*JSON, ("trpc-batch-mode", "stream")),
         f'{{"0":{{"gate":"{unique}"}},"1":"quick"}}'.encode(),
     )
-    answer = await through_the_gate(unproxied.proxied, request, b'{"got":"quick"}', node_client, server, unique)
+    answer = await through_the_gate(ways.proxied, request, b'{"got":"quick"}', node_client, server, unique)
     assert answer.body.index(b'"1":') < answer.body.index(b'"0":')
 
 
