@@ -462,6 +462,8 @@ class Trace:
     """The newest two calls on the key came in one batch, whose members a server runs at the same time."""
     imported: bool = False
     """The entity's whole list was imported once, so that an unknown key cannot be from before."""
+    unmapped: bool = False
+    """A call that the contract has no rule for named the key."""
 
 
 def classify(found: Sequence[Difference], trace: Trace, rules: Rules = EXACT) -> Kind:
@@ -471,11 +473,11 @@ def classify(found: Sequence[Difference], trace: Trace, rules: Rules = EXACT) ->
     if trace.ambiguous and (explained or whole is not None):
         return Kind.ORDER_AMBIGUOUS
     if whole is not None and whole.log is ABSENT:
-        bypassed = trace.imported and not (trace.intents or trace.events)
+        bypassed = trace.imported and not (trace.intents or trace.events or trace.unmapped)
         return Kind.BYPASS_WRITE if bypassed else Kind.MISSING_IN_LOG
     if whole is not None:
         return Kind.EXTRA_IN_LOG
-    return Kind.VALUE_DIFFERS if explained else Kind.BYPASS_WRITE
+    return Kind.VALUE_DIFFERS if explained or trace.unmapped else Kind.BYPASS_WRITE
 
 
 def _carries(value: Json, difference: Difference, rules: Rules) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from reconcile.compare import Fields, Mark
+from reconcile.compare import Fields, Mark, parts
 from shadow import json
 from shadow.dialect import dialect_of
 from shadow.events import Cursor, EntityKey, Event
@@ -137,6 +137,8 @@ class Past:
 
     events: list[Event] = field(default_factory=list)
     intents: list[PastIntent] = field(default_factory=list)
+    unmapped: list[PastIntent] = field(default_factory=list)
+    """Recent calls that the contract has no rule for and that name the key somewhere in their input."""
 
 
 class Evidence:
@@ -240,6 +242,8 @@ class Evidence:
 
     def past(self, keys: Sequence[EntityKey], limit: int = 10) -> dict[EntityKey, Past]:
         """Return all events and the newest `limit` intents of each key."""
+        if not keys:
+            return {}
         found = {key: Past(events=self._reader.history(key)[::-1]) for key in keys}
         # The journal has no index by key, for every mutation would pay for it: one pass serves all keys.
         with self._snapshot() as connection:
@@ -251,6 +255,12 @@ class Evidence:
                     past = found.get(EntityKey(row.entity, row.key))
                     if past is not None and len(past.intents) < limit:
                         past.intents.append(_past_intent(row))
+            unmapped = connection.execute(_UNMAPPED).all()
+        for row in unmapped:
+            named = {part for part in parts(_decoded(row.input)) if isinstance(part, str)}
+            for key, past in found.items():
+                if key.key in named:
+                    past.unmapped.append(_past_intent(row))
         return found
 
     def imported(self, entity: str) -> bool:
@@ -293,6 +303,9 @@ _HEAD: Final = sa.select(log.c.position, log.c.last_intent)
 _PENDING: Final = _INTENTS.where(
     intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
 ).order_by(intents.c.id)
+_UNMAPPED: Final = (
+    sa.select(intents).where(intents.c.phase.is_(None), intents.c.outcome == "applied").order_by(intents.c.id.desc())
+).limit(1000)
 _BEGUN: Final = _INTENTS.where(
     intents.c.id > sa.bindparam("since"), intents.c.entity == sa.bindparam("entity"), intents.c.key.is_not(None)
 )

@@ -60,6 +60,7 @@ def _trace(past: Past, *, imported: bool) -> Trace:
         events=len(past.events),
         ambiguous=_one_batch(past),
         imported=imported,
+        unmapped=bool(past.unmapped),
     )
 
 
@@ -78,7 +79,7 @@ def _finding(plan: Plan, difference: Difference, kind: Kind, past: Past) -> Find
         _message(kind, difference, past),
         tuple(redacted(one, plan.rules) for one in difference.comparison.differences),
         events=tuple(event_line(event) for event in past.events[:LINES]),
-        intents=tuple(intent_line(intent) for intent in past.intents[:LINES]),
+        intents=tuple(intent_line(intent) for intent in (*past.unmapped[:LINES], *past.intents)[:LINES]),
         first_divergence=first_divergence(difference.legacy, past.events[::-1], plan.rules, plan.comparable),
     )
 
@@ -103,6 +104,9 @@ def _message(kind: Kind, difference: Difference, past: Past) -> str:
             return f"no call through the proxy ever carried the legacy's {paths}: written behind the proxy's back"
         case Kind.ORDER_AMBIGUOUS:
             return f"{paths} differ, and two calls of one batch wrote this entity: which came last is not known"
+        case _ if past.unmapped:
+            call = past.unmapped[0].procedure
+            return f"{paths} differ, and {call} named this entity, a mutation that the contract has no rule for"
         case _:
             return f"{paths} differ, although a call or an event carried what the legacy holds"
 

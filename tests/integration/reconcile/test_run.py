@@ -284,3 +284,16 @@ async def test_a_phase_that_is_off_is_said_to_be_off(both: World) -> None:
         await store.change("notes", wanted, epoch=epoch, now=TODAY, id=f"s{epoch}", actor=None, reason="test")
     report = await both.reconcile()
     assert report.scopes[0].note == "phase notes stands at off: what clients change is not in the log"
+
+
+async def test_a_gap_in_the_contract_is_no_bypass(both: World) -> None:
+    """A call that the contract has no rule for is recorded as unmapped, without a key; its input names the entity."""
+    await both.write("a", title="A", tags=[])
+    unmapped = NewIntent("r9", 0, "note.shout", None, 0, None, {"ids": ["a"]}, None, TODAY, TODAY)
+    (intent,) = await both.log.begin([unmapped])
+    await both.settle(intent, Outcome.APPLIED, detail="unmapped")
+    both.memory.notes["a"]["title"] = "A!!!"
+    (finding,) = (await both.reconcile()).findings
+    assert finding.kind is Kind.VALUE_DIFFERS
+    assert "note.shout named this entity" in finding.message
+    assert finding.intents[0] == f"intent {intent} note.shout: applied (unmapped)"

@@ -297,6 +297,8 @@ def difference(legacy: Any, log: Any, *path: str) -> Difference:
         (difference("b", "a", "t"), Trace(carried=({"title": "a"},), intents=1), Kind.BYPASS_WRITE),
         (difference("b", "a", "t"), Trace(carried=({"title": "a"}, {"title": "b"}), intents=2), Kind.VALUE_DIFFERS),
         (difference("b", "a", "t"), Trace(ambiguous=True), Kind.BYPASS_WRITE),
+        (difference("b", "a", "t"), Trace(unmapped=True), Kind.VALUE_DIFFERS),
+        (difference({"t": 1}, ABSENT), Trace(imported=True, unmapped=True), Kind.MISSING_IN_LOG),
         (difference("b", "a", "t"), Trace(carried=({"title": "b"},), ambiguous=True), Kind.ORDER_AMBIGUOUS),
         (difference(ABSENT, {"t": 1}), Trace(ambiguous=True), Kind.ORDER_AMBIGUOUS),
         (difference(ABSENT, "a", "t"), Trace(carried=({"title": "a"},)), Kind.BYPASS_WRITE),
