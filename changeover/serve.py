@@ -31,6 +31,7 @@ from proxy.framing import RequestHead
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
 from proxy.mirror import Call, Mirror, judge
+from proxy.observation import Observer, Overlaps
 from proxy.procedures import Procedures
 from proxy.reading import LegacyReader
 from proxy.refusal import Refusals
@@ -273,15 +274,16 @@ async def _listening(
     stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
     transformer = TRANSFORMERS[contract.legacy.transformer]
     locks, creations = EntityLocks(), Creations()
+    reader = LegacyReader(
+        upstream,
+        base_path=contract.legacy.base_path,
+        transformer=transformer,
+        token=settings.legacy_token,
+    )
     doubts = Doubts(
         contract=contract,
         log=log,
-        reader=LegacyReader(
-            upstream,
-            base_path=contract.legacy.base_path,
-            transformer=transformer,
-            token=settings.legacy_token,
-        ),
+        reader=reader,
         locks=locks,
         creations=creations,
         keys_of=log.keys,
@@ -335,6 +337,7 @@ async def _listening(
         creations=creations,
         leave=doubts.leave,
         fail_open=fail_open,
+        observer=Observer(contract, log, reader, privacy, Overlaps(), clock, lambda: new_id(clock())),
     )
     channels = subscriptions(
         log,

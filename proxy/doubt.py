@@ -352,7 +352,7 @@ class Doubts:
         for look in [*(look for look in looks if differs(look)), *found]:
             draft = correction(
                 look,
-                intent=case.intent.id,
+                cause=f"doubt:{case.intent.id}",
                 channel=self._channel(case, look),
                 now=self._clock(),
                 id=self._new_id(),

@@ -25,9 +25,11 @@ from proxy.creations import Creation, Creations
 from proxy.doubt import Left, unnamed
 from proxy.failopen import FailOpen
 from proxy.metrics import Metrics
+from proxy.observation import Observer
 from proxy.trpc.envelopes import CallOutcome, Failure, Success, Unknown
 from proxy.trpc.transformers import UNDEFINED
 from shadow.contract import Contract, ExpressionError, Rule
+from shadow.contract.model import Ordering
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Draft, EntityKey, Event
 from shadow.faults import Point, reach
@@ -105,6 +107,8 @@ class Mirror:
     """Sees a call through that an attempt leaves without an outcome, and takes over its locks."""
     fail_open: FailOpen | None = None
     """Takes the calls of phases that go on while the log cannot be written."""
+    observer: Observer | None = None
+    """Finds out in which order calls were applied whose order nobody saw."""
     patience: float = 30.0
     """Seconds that a mutation waits for an earlier one on its entity."""
     insist: float = 5.0
@@ -148,6 +152,9 @@ class Attempt:
         self._interrupted: list[Settlement] = []
         self._spooled: dict[int, int] = {}
         self._fail_open: FailOpen | None = None
+        self._overlapping: tuple[EntityKey, ...] = ()
+        self._unclear: set[EntityKey] = set()
+        self._shared = shared(self._keys)
 
     async def __aenter__(self) -> Self:
         """Make ready to forward; raises `EntityBusy` and LogUnavailable, and then nothing may be forwarded."""
@@ -198,6 +205,8 @@ class Attempt:
                 await self._write(self._interrupted)
             if self._intents or self._spooled:
                 await self.doubt("aborted" if error else "no_answer")
+            if error is None:
+                await self._observe()
         finally:
             self._hand_over()
             self._release()
@@ -244,6 +253,8 @@ class Attempt:
         news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in open_calls]
         reads = [call.index for call, outcome in news if call.only_reads is not None and isinstance(outcome, Success)]
         reads = [index for index in reads if await self._only_reads(index)] if reads else reads
+        if self._shared:
+            news = await self._in_order(news)
         ends = [
             (call.index, "not_applied", None, "query")
             if call.index in reads
@@ -269,6 +280,36 @@ class Attempt:
                 raise
             await self._spool_late(self._fail_open, ends)
             return ()
+
+    async def _in_order(self, news: list[tuple[Call, CallOutcome]]) -> list[tuple[Call, CallOutcome]]:
+        """Put calls of one batch on one entity into the order in which the legacy applied them, as far as it shows."""
+        observer = self._mirror.observer
+        applied = {call.index: call for call, outcome in news if isinstance(outcome, Success)}
+        for key, indexes in self._shared.items():
+            mine = {index: applied[index] for index in indexes if index in applied}
+            self._unclear.update([key] if mine else ())
+            if len(mine) < 2 or observer is None:
+                continue
+            order, sure = await observer.order(mine, key, self._asked.received)
+            places = [place for place, (call, _) in enumerate(news) if call.index in mine]
+            sorted_news = {call.index: (call, outcome) for call, outcome in news}
+            for place, index in zip(places, order, strict=True):
+                news[place] = sorted_news[index]
+            if sure and len(mine) == len(indexes):
+                self._unclear.discard(key)
+        return news
+
+    async def _observe(self) -> None:
+        """Look at the entities on which calls overlapped, this request's own or others', and correct the log."""
+        observer = self._mirror.observer
+        quiet = () if observer is None else observer.overlaps.leave(self._overlapping)
+        self._overlapping = ()
+        keys = sorted({*self._unclear, *quiet})
+        self._unclear = set()
+        phases = {call.rule.phase for call in self._calls.values() if call.rule}
+        behind = self._fail_open is not None and self._fail_open.spools(phases)
+        if observer is not None and keys and not behind:
+            await observer.observe(keys, f"order:{self._asked.request}")
 
     async def _spool_late(self, fail_open: FailOpen, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
         """Spool the outcomes of calls whose intents the log has, when it does not take the outcomes."""
@@ -350,7 +391,7 @@ class Attempt:
                 call.rule.phase if call.rule else None,
                 self._asked.received,
                 settlement.detail or "log_unavailable",
-                self._keys[call.index],
+                tuple(key for key in self._keys[call.index] if key in self._held),
                 self._creations.pop(call.index, None),
                 owed,
             )
@@ -364,12 +405,19 @@ class Attempt:
             async with asyncio.timeout(mirror.patience):
                 for kind in {key.entity for key in wanted if self._unknown(key)}:
                     await mirror.creations.ended(kind)
-                self._held = set(await mirror.locks.acquire(wanted))
+                self._held = set(await mirror.locks.acquire(key for key in wanted if self._is_strict(key)))
         except TimeoutError:
             raise EntityBusy(mirror.patience) from None
+        if mirror.observer is not None:
+            self._overlapping = mirror.observer.overlaps.enter(key for key in wanted if key not in self._held)
         for call in self._calls.values():
             if kinds := kinds_made(call, self._asked.received):
                 self._creations[call.index] = mirror.creations.begin(kinds)
+
+    def _is_strict(self, key: EntityKey) -> bool:
+        contract = self._mirror.contract
+        phase = contract.phases[contract.entities[key.entity].phase]
+        return self._mirror.observer is None or phase.ordering is Ordering.STRICT
 
     def _unknown(self, key: EntityKey) -> bool:
         try:
@@ -387,6 +435,10 @@ class Attempt:
         self._left = []
 
     def _release(self) -> None:
+        if self._overlapping and self._mirror.observer is not None:
+            for key in self._mirror.observer.overlaps.leave(self._overlapping):
+                self._mirror.observer.overlaps.again(key)
+            self._overlapping = ()
         self._mirror.locks.release(sorted(self._held))
         self._held = set()
         for creation in (*self._creations.values(), *(left.creation for left in self._left if left.creation)):
@@ -452,6 +504,15 @@ def with_answer(settlements: Sequence[Settlement], answer: bytes) -> list[Settle
     return [
         replace(each, answer=answer if each is final[0] else b"") if each in final else each for each in settlements
     ]
+
+
+def shared(keys: Mapping[int, Sequence[EntityKey]]) -> dict[EntityKey, list[int]]:
+    """Return the entities that several calls of a request are about, with the calls."""
+    users: dict[EntityKey, list[int]] = {}
+    for index, mine in keys.items():
+        for key in mine:
+            users.setdefault(key, []).append(index)
+    return {key: indexes for key, indexes in users.items() if len(indexes) > 1}
 
 
 def spool_end(index: int, outcome: CallOutcome, *, answered: bool) -> tuple[int, str, Json, str | None]:

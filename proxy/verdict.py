@@ -109,7 +109,7 @@ def verdict(signs: Iterable[Sign], *, superseded: bool = False) -> tuple[Outcome
     return Outcome.OBSERVED, "as_found"
 
 
-def correction(look: Look, *, intent: int, channel: str, now: int, id: str, actor: str | None) -> Draft:
+def correction(look: Look, *, cause: str, channel: str, now: int, id: str, actor: str | None) -> Draft:
     """Return the event that puts the entity into the log as it was found."""
     fields = None if look.found is None else _settled(look, look.found)
     shown = None if fields is None else {name: fields[name] for name in fields if name not in look.entity.secret}
@@ -123,7 +123,7 @@ def correction(look: Look, *, intent: int, channel: str, now: int, id: str, acto
         effect=Effect.DELETE if fields is None else Effect.PUT,
         change=fields,
         actor=actor,
-        cause=f"doubt:{intent}",
+        cause=cause,
     )
 
 

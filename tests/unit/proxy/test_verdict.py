@@ -98,7 +98,7 @@ def test_what_the_legacy_shows_is_what_the_log_has_after_the_verdict(
     if outcome is Outcome.APPLIED:
         told = predicted
     if outcome is Outcome.OBSERVED and differs(seen):
-        draft = correction(seen, intent=1, channel="note:n", now=0, id="e", actor=None)
+        draft = correction(seen, cause="doubt:1", channel="note:n", now=0, id="e", actor=None)
         told = fold(before, draft.effect, draft.change)
 
     assert (told is None) == (found is None)
@@ -158,7 +158,7 @@ def test_the_entities_of_a_call_speak_for_it_together(
 
 def test_a_correction_keeps_a_secret_that_the_read_shows_only_masked() -> None:
     seen = look({"a": 1, "secret": "sk-one-1"}, {"a": 2, "secret": "sk-one-1"}, {"a": 3, "secret": "sk-***"})
-    draft = correction(seen, intent=7, channel="note:n", now=5, id="e", actor="ana")
+    draft = correction(seen, cause="doubt:7", channel="note:n", now=5, id="e", actor="ana")
 
     assert (draft.type, draft.effect, draft.cause, draft.actor) == (OBSERVED, Effect.PUT, "doubt:7", "ana")
     assert draft.change == {"a": 3, "secret": "sk-one-1"}
@@ -166,7 +166,7 @@ def test_a_correction_keeps_a_secret_that_the_read_shows_only_masked() -> None:
 
 
 def test_a_correction_of_what_is_gone_deletes() -> None:
-    draft = correction(look({"a": 1}, {"a": 2}, None), intent=7, channel="note:n", now=5, id="e", actor=None)
+    draft = correction(look({"a": 1}, {"a": 2}, None), cause="doubt:7", channel="note:n", now=5, id="e", actor=None)
 
     assert (draft.effect, draft.change) == (Effect.DELETE, None)
 
