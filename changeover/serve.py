@@ -336,6 +336,7 @@ async def _listening(
         privacy=privacy,
         creations=creations,
         leave=doubts.leave,
+        never_sent=doubts.never_sent,
         fail_open=fail_open,
         observer=Observer(contract, log, reader, privacy, Overlaps(), clock, lambda: new_id(clock())),
     )

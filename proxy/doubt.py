@@ -49,6 +49,7 @@ from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
 from shadow.privacy import Privacy
+from shadow.secrets import UnsealError
 from shadow.tasks import Tasks
 
 logger = structlog.get_logger(__name__)
@@ -94,6 +95,8 @@ class Left:
 @dataclass(slots=True)
 class _Doubt:
     left: Left
+    seen: asyncio.Event
+    """Set when it was settled, or could not be."""
     quarantined: str | None = None
     released: bool = False
     wanted: list[Create] | None = None
@@ -153,7 +156,8 @@ class Doubts:
 
         Returns how many doubts there are; their entities are locked when this returns.
         """
-        left = await asyncio.to_thread(self._log.intents, UNSETTLED)
+        found = await asyncio.to_thread(self._log.intents, UNSETTLED)
+        left = [intent for intent in found if intent.id not in self._open]
         crashed = [intent for intent in left if intent.outcome is Outcome.OPEN]
         now = self._clock()
         for first in range(0, len(crashed), 500):
@@ -163,16 +167,38 @@ class Doubts:
             await self._recover(intent)
         return len(left)
 
-    def leave(self, left: Left) -> None:
-        """See a call through that was left behind; takes over its locks and its creation."""
-        self._open[left.intent] = doubt = _Doubt(left)
+    def leave(self, left: Left) -> asyncio.Event:
+        """See a call through that was left behind; takes over its locks and its creation.
+
+        Returns what is set when the call was settled, or put aside.
+        """
+        self._open[left.intent] = doubt = _Doubt(left, asyncio.Event())
         for key in left.keys:
             self._held.setdefault(key, set()).add(left.intent)
         self._tasks.spawn(self._see_through(doubt), name="doubt")
+        return doubt.seen
+
+    def never_sent(self, request: str) -> None:
+        """Settle the intents of a request that was refused because the log did not say whether it has them."""
+        self._tasks.spawn(self._disown(request), name="never_sent")
 
     async def close(self) -> None:
         """Stop looking; what is still in doubt stays so in the journal, for the next start."""
         await self._tasks.cancel()
+
+    async def _disown(self, request: str) -> None:
+        delay = self._patience.first
+        while True:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, self._patience.longest)
+            with suppress(Exception):  # whatever it is, the next start would find the intents
+                left = await asyncio.to_thread(self._log.open_intents)
+                mine = [intent.id for intent in left if intent.request == request]
+                now = self._clock()
+                await self._log.settle(
+                    [Settlement(intent, Outcome.NOT_APPLIED, now, detail="never_sent") for intent in mine]
+                )
+                return
 
     # --- one doubt's way ---------------------------------------------------------------------------------------
 
@@ -186,8 +212,8 @@ class Doubts:
                 keys = rule.keys_before(given, intent.received, self._keys_of)
                 kinds = {made.entity.name for made in unnamed(rule, given, intent.received) if made.entity}
                 creation = self._creations.begin(kinds) if kinds else None
-            except (ExpressionError, ValueError):
-                pass
+            except (ExpressionError, UnsealError):
+                pass  # it will be quarantined, and says why
         await self._locks.acquire(key for key in keys if key not in self._held)
         reason = intent.detail or "crash"
         received = intent.received
@@ -210,11 +236,15 @@ class Doubts:
                     delay = await self._quarantine(doubt, str(error))
                 except ExpressionError as error:
                     delay = await self._quarantine(doubt, f"contract:{error.key}")
+                except Exception as error:  # a defect of ours, or a database that cannot even be read, ends no doubt
+                    logger.exception("doubt_failed", intent=doubt.left.intent)
+                    delay = await self._quarantine(doubt, f"failed:{type(error).__name__}")
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, max(self._patience.longest, delay))
         finally:
             self._open.pop(doubt.left.intent, None)
             self._let_go(doubt)
+            doubt.seen.set()
 
     async def _resolve(self, doubt: _Doubt) -> None:
         """Settle one doubt, or raise what is in the way."""
@@ -488,6 +518,7 @@ class Doubts:
             except LogUnavailable:
                 doubt.quarantined = None
         self._let_go(doubt)
+        doubt.seen.set()
         return self._patience.quarantine
 
     def _let_go(self, doubt: _Doubt) -> None:

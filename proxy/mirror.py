@@ -103,8 +103,10 @@ class Mirror:
     metrics: Metrics
     privacy: Privacy
     creations: Creations
-    leave: Callable[[Left], object] | None = None
-    """Sees a call through that an attempt leaves without an outcome, and takes over its locks."""
+    leave: Callable[[Left], asyncio.Event] | None = None
+    """Sees a call through that an attempt leaves without an outcome, and takes over its locks; tells when it has."""
+    never_sent: Callable[[str], object] | None = None
+    """Settles what the log may have of a request that was refused."""
     fail_open: FailOpen | None = None
     """Takes the calls of phases that go on while the log cannot be written."""
     observer: Observer | None = None
@@ -182,7 +184,9 @@ class Attempt:
             return
         try:
             ids = await mirror.writer.begin(intents)
-        except LogUnavailable:
+        except LogUnavailable as error:
+            if error.unknown and mirror.never_sent is not None and (not phases or self._fail_open is None):
+                mirror.never_sent(self._asked.request)
             if not phases:
                 # Nothing is owed to the log for calls without a rule: they pass, and are counted.
                 mirror.metrics.not_mirrored("log_unavailable")
@@ -208,8 +212,14 @@ class Attempt:
             if error is None:
                 await self._observe()
         finally:
-            self._hand_over()
+            looked = self._hand_over()
             self._release()
+        if looked and error is None:
+            # The legacy said that it did it: the client should not hear of it before the log knows what was done.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._mirror.insist):
+                    for seen in looked:
+                        await seen.wait()
 
     async def settle(self, outcomes: Mapping[int, CallOutcome], *, answer: bytes | None = None) -> tuple[Event, ...]:
         """Record what became of some of the calls, by index; durable on return.
@@ -425,14 +435,20 @@ class Attempt:
         except LogUnavailable:
             return True
 
-    def _hand_over(self) -> None:
-        """Give what is left behind, with its locks, to those who will see it through."""
-        if self._mirror.leave is None:
-            return
-        for left in self._left:
-            self._held.difference_update(left.keys)
-            self._mirror.leave(left)
-        self._left = []
+    def _hand_over(self) -> list[asyncio.Event]:
+        """Give what is left behind, with its locks, to those who will see it through.
+
+        Returns what tells of the calls that the legacy acknowledged, though the contract could not read them.
+        """
+        looked: list[asyncio.Event] = []
+        if self._mirror.leave is not None:
+            for left in self._left:
+                self._held.difference_update(left.keys)
+                seen = self._mirror.leave(left)
+                if left.reason.startswith("contract:"):
+                    looked.append(seen)
+            self._left = []
+        return looked
 
     def _release(self) -> None:
         if self._overlapping and self._mirror.observer is not None:

@@ -239,3 +239,22 @@ async def test_doubts_are_listed_counted_and_shown(blind: ProxyProcess) -> None:
         metrics = (await client.get(f"{proxy.admin}/metrics")).text
     assert "changeover_doubts 1.0" in metrics
     assert "changeover_doubts_quarantined 1.0" in metrics
+
+
+async def test_a_success_that_the_contract_cannot_read_is_in_the_log_as_found_before_the_client_hears_of_it(
+    legacy: Legacy, tmp_path: Path
+) -> None:
+    told = "data = \"{'sessionId': key, 'title': input.title}\""
+    broken = told.replace("input.title", "output.title")
+    proxy = await asyncio.to_thread(start, legacy, tmp_path, (told, broken))
+    try:
+        key = await made(proxy.url)
+        answer = await call(proxy.url, "session.updateTitle", {"sessionId": key, "title": "Plans"})
+        last = drafts(proxy.database)[-1]
+    finally:
+        await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert answer.status_code == 200
+    assert (last.type, last.change and last.change["title"]) == ("entity-observed", "Plans")
+    assert last.cause == f"doubt:{intents(proxy.database)[-1].id}"
+    assert intents(proxy.database)[-1].outcome is Outcome.OBSERVED
