@@ -56,7 +56,7 @@ async def repair(
         contract = where.contract
         async with open_legacy(
             where.legacy.rstrip("/") + contract.legacy.base_path,
-            transformer=contract.legacy.transformer,
+            wire=wanted.wire,
             limits=wanted.limits,
             headers=wanted.headers,
         ) as legacy:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from changeover.settings import Settings
+from changeover.wire import wire_of
 from proxy.metrics import Metrics
 from reconcile.record import FINISHED, Proof, draft, kept, proofs, worth_keeping
 from reconcile.report import Report
@@ -92,6 +93,7 @@ async def _compare(settings: Settings, contract: Contract, since: int, clock: Ca
         sample=settings.reconcile_sample,
         seed=now,
         limits=Limits(rate=settings.reconcile_rate, concurrency=2),
+        wire=wire_of(contract),
         headers=bearer(settings.legacy_token),
         keyring=keyring(),
     )

@@ -7,7 +7,7 @@ corner.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from shadow import json
 from shadow.json import Json
@@ -41,17 +41,47 @@ class Busy:
 Answer: TypeAlias = Answered | Refused | Busy
 
 
-def read_answer(status: int, body: bytes, transformer: str = "none") -> Answer:
+class Wire(Protocol):
+    """How the legacy writes what JSON cannot hold; the front door hands in the one that the contract names."""
+
+    def decode(self, wire: Json) -> Json:
+        """Return the JSON that stands for a value in events; raises ValueError."""
+
+    def encode(self, value: Json) -> Json:
+        """Return what goes on the wire for a query's input."""
+
+
+class PlainWire:
+    """JSON as it is."""
+
+    def decode(self, wire: Json) -> Json:
+        """Return `wire` itself."""
+        return wire
+
+    def encode(self, value: Json) -> Json:
+        """Return `value` itself."""
+        return value
+
+
+def read_answer(status: int, body: bytes, wire: Wire) -> Answer:
     """Read the answer to a single query. The envelope decides, not the status: that is how tRPC clients read it."""
+    try:
+        return _read(status, body, wire)
+    except ValueError:
+        return Refused("UNREADABLE")
+
+
+def _read(status: int, body: bytes, wire: Wire) -> Answer:
     try:
         envelope = json.decode(body)
     except json.JsonError:
         envelope = None
     if isinstance(envelope, dict):
         if isinstance(envelope.get("result"), dict):
-            return Answered(decoded(envelope["result"].get("data"), transformer))
+            data = envelope["result"].get("data")
+            return Answered(None if data is None else wire.decode(data))
         if "error" in envelope:
-            return _refusal(status, decoded(envelope["error"], transformer))
+            return _refusal(status, wire.decode(envelope["error"]))
     return Busy(f"HTTP {status}") if status >= 500 or status in {408, 425, 429} else Refused(f"HTTP {status}")
 
 
@@ -64,53 +94,3 @@ def _refusal(status: int, error: Json) -> Answer:
         return Busy(name)
     message = shape.get("message")
     return Refused(name, unknown_procedure=isinstance(message, str) and message.startswith(NO_PROCEDURE))
-
-
-def encoded(value: Json, transformer: str) -> Json:
-    """Put a query's input into the form that the legacy's transformer reads."""
-    return {"json": value} if transformer == "superjson" else value
-
-
-def decoded(value: Json, transformer: str) -> Json:
-    """Take a value out of the form that the legacy's transformer writes.
-
-    Types that JSON lacks stay what they are on the wire (a Date is its ISO text), as in the events; what superjson
-    marks as undefined is left out.
-    """
-    if transformer != "superjson" or not isinstance(value, dict) or "json" not in value:
-        return value
-    plain = value["json"]
-    meta = value.get("meta")
-    marks = meta.get("values") if isinstance(meta, dict) else None
-    if marks == ["undefined"]:
-        return None
-    if isinstance(marks, dict):
-        for path, mark in marks.items():
-            if mark == ["undefined"]:
-                _remove(plain, _steps(path))
-    return plain
-
-
-def _steps(path: str) -> list[str]:
-    steps, escaped = [""], False
-    for sign in path:
-        if escaped or sign not in "\\.":
-            steps[-1] += sign
-            escaped = False
-        elif sign == "\\":
-            escaped = True
-        else:
-            steps.append("")
-    return steps
-
-
-def _remove(value: Json, steps: list[str]) -> None:
-    for step in steps[:-1]:
-        if isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        elif isinstance(value, dict) and step in value:
-            value = value[step]
-        else:
-            return
-    if isinstance(value, dict):
-        value.pop(steps[-1], None)

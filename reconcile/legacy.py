@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
-from reconcile.answers import Answer, Answered, Busy, Refused, encoded, read_answer
+from reconcile.answers import Answer, Answered, Busy, PlainWire, Refused, Wire, read_answer
 from reconcile.compare import Fields
 from reconcile.cursors import Edge, moved
 from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused, ReconcileError
@@ -109,7 +109,7 @@ class Traversal:
 async def open_legacy(
     url: str,
     *,
-    transformer: str = "none",
+    wire: Wire | None = None,
     limits: Limits | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
@@ -120,16 +120,16 @@ async def open_legacy(
     connections = httpx.Limits(max_connections=(limits or Limits()).concurrency + 1)
     # Proxies named in the environment are for the internet; the legacy is a neighbour.
     async with httpx.AsyncClient(headers=headers, timeout=timeout, limits=connections, trust_env=False) as client:
-        yield Legacy(client, url, transformer=transformer, pace=pace)
+        yield Legacy(client, url, wire=wire or PlainWire(), pace=pace)
 
 
 class Legacy:
     """Reads one legacy. Raises `LegacyUnreachable`, `QueryRefused` or `QueryFailed`, never httpx's own errors."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, *, transformer: str, pace: Pace) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, *, wire: Wire, pace: Pace) -> None:
         self._client = client
         self._url = url.rstrip("/")
-        self._transformer = transformer
+        self._wire = wire
         self._pace = pace
 
     @property
@@ -144,12 +144,12 @@ class Legacy:
 
     async def query(self, procedure: str, input: Json, *, attempts: int = ATTEMPTS) -> Json:  # noqa: A002  tRPC's word
         """Return the output of one query; asks again, ever more slowly, while the legacy is busy or away."""
-        text = quote(json.encode(encoded(input, self._transformer)), safe=UNESCAPED)
+        text = quote(json.encode(self._wire.encode(input)), safe=UNESCAPED)
         target = f"{self._url}/{procedure}?input={text}"
         failures = 0
         while True:
             response = await self._get(target)
-            answer = _read(response, self._transformer)
+            answer = _read(response, self._wire)
             if isinstance(answer, Answered):
                 return answer.output
             if isinstance(answer, Refused):
@@ -165,12 +165,12 @@ class Legacy:
             try:
                 response = await self._client.post(
                     f"{self._url}/{procedure}",
-                    content=json.encode(encoded(input, self._transformer)),
+                    content=json.encode(self._wire.encode(input)),
                     headers={"content-type": "application/json"},
                 )
             except httpx.HTTPError:
                 return Busy("no answer")
-        return read_answer(response.status_code, response.content, self._transformer)
+        return read_answer(response.status_code, response.content, self._wire)
 
     async def one(self, kind: EntityKind, key: str) -> Fields | None:
         """Return the fields of one entity through the kind's single read, None when the legacy has no such entity."""
@@ -245,10 +245,10 @@ class Legacy:
                 return None
 
 
-def _read(response: httpx.Response | None, transformer: str) -> Answer:
+def _read(response: httpx.Response | None, wire: Wire) -> Answer:
     if response is None:
         return Busy("no answer")
-    return read_answer(response.status_code, response.content, transformer)
+    return read_answer(response.status_code, response.content, wire)
 
 
 def _refusal(procedure: str, answer: Refused) -> QueryRefused:
@@ -256,6 +256,8 @@ def _refusal(procedure: str, answer: Refused) -> QueryRefused:
         advice = "it has no such query: correct the contract, or the legacy's base path"
     elif answer.error in {"UNAUTHORIZED", "FORBIDDEN", "HTTP 401", "HTTP 403"}:
         advice = "give a token that may read it (--token)"
+    elif answer.error == "UNREADABLE":
+        advice = "its answer is not written as the contract's `transformer` says"
     elif answer.error == "BAD_REQUEST":
         advice = "it does not accept the input that the contract's `input` expression makes"
     else:

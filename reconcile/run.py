@@ -12,9 +12,11 @@ from typing import Final
 
 import httpx
 
+from reconcile.answers import Wire
 from reconcile.checkpoint import Checkpoint
 from reconcile.compare import DRIFT, Finding, Kind
 from reconcile.dump import Dump, DumpedLegacy, FrozenLog
+from reconcile.errors import ReconcileError
 from reconcile.evidence import Evidence
 from reconcile.findings import findings_of, worst_first
 from reconcile.legacy import Legacy, open_legacy
@@ -54,6 +56,8 @@ class Options:
     """Sent with every query, as in {"authorization": "Bearer …"}."""
     timeout: float = 30.0
     """Seconds to wait for one answer of the legacy."""
+    wire: Wire | None = None
+    """How the legacy writes what JSON cannot hold; needed when the contract names a transformer."""
     volatile: tuple[str, ...] = ()
     """Paths that the legacy itself reports differently from read to read, as in `session.seenAt`."""
     calibrate: int = 0
@@ -97,11 +101,13 @@ async def reconcile(
     DatabaseRefused when the log cannot.
     """
     wanted = options or Options()
+    if wanted.wire is None and contract.legacy.transformer != "none" and wanted.dump is None:
+        raise ReconcileError(f"the legacy's transformer is {contract.legacy.transformer}: give `Options.wire` for it")
     address = legacy_url.rstrip("/") + contract.legacy.base_path
     with Evidence.open(log_url) as evidence:
         async with open_legacy(
             address,
-            transformer=contract.legacy.transformer,
+            wire=wanted.wire,
             limits=wanted.limits,
             headers=wanted.headers,
             timeout=wanted.timeout,

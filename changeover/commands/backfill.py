@@ -41,6 +41,7 @@ def backfill(
     import asyncio
 
     from changeover.output import emit_json, table
+    from changeover.wire import wire_of
     from reconcile.legacy import open_legacy
     from reconcile.pace import Limits
     from shadow.contract import load
@@ -51,7 +52,7 @@ def backfill(
         async with (
             open_legacy(
                 legacy.rstrip("/") + rules.legacy.base_path,
-                transformer=rules.legacy.transformer,
+                wire=wire_of(rules),
                 limits=Limits(rate, concurrency),
                 headers=options.bearer(token),
             ) as source,

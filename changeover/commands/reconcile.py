@@ -89,6 +89,7 @@ def reconcile(
     from changeover.errors import UserError
     from changeover.repairing import Where
     from changeover.repairing import repair as mend
+    from changeover.wire import wire_of
     from reconcile.dump import read
     from reconcile.pace import Limits
     from reconcile.report import FORMATS
@@ -103,6 +104,7 @@ def reconcile(
         raise UserError(
             "reconcile compares two things: give --contract, and --legacy with the API's address (or --legacy-dump)"
         )
+    rules = load(contract)
     wanted = Options(
         phases=tuple(phase or ()),
         entities=tuple(entity or ()),
@@ -111,6 +113,7 @@ def reconcile(
         seed=seed,
         limits=Limits(rate, concurrency),
         headers=options.bearer(token),
+        wire=wire_of(rules),
         volatile=tuple(volatile or ()),
         calibrate=calibrate,
         checkpoint=checkpoint,
@@ -121,7 +124,6 @@ def reconcile(
         min_coverage=min_coverage,
     )
     address = legacy or f"file:{legacy_dump}"
-    rules = load(contract)
     report = asyncio.run(run(rules, database, address, wanted, progress=_show))
     if keep:
         asyncio.run(_keep(report, database, admin, admin_token))
@@ -179,6 +181,7 @@ def dump(
     from contextlib import AsyncExitStack
 
     from changeover.output import say
+    from changeover.wire import wire_of
     from reconcile.dump import Dump, take
     from reconcile.evidence import Evidence
     from reconcile.legacy import open_legacy
@@ -194,7 +197,7 @@ def dump(
             source = await stack.enter_async_context(
                 open_legacy(
                     legacy.rstrip("/") + rules.legacy.base_path,
-                    transformer=rules.legacy.transformer,
+                    wire=wire_of(rules),
                     limits=Limits(rate, concurrency),
                     headers=options.bearer(token),
                 )

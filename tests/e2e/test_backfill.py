@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.legacy import Legacy
+from tests.support.legacy import Legacy, running_legacy
 from tests.support.node import ROOT
 from tests.support.node_client import Client, NodeClient, mutation
-from tests.support.proxy import ProxyProcess, changeover, running_proxy
+from tests.support.proxy import CONTRACT, ProxyProcess, changeover, running_proxy
 
 
 @pytest.fixture(name="proxy")
@@ -133,3 +133,14 @@ async def test_a_backfill_that_was_killed_goes_on_and_imports_nothing_twice(
     assert row["present"] > 0, "it was killed after its first imports"
     assert row["present"] + row["imported"] == 40
     assert len(imported) == len(set(imported)) == 40
+
+
+async def test_a_legacy_that_speaks_superjson_is_imported_and_compared(tmp_path: Path) -> None:
+    contract = tmp_path / "contract.toml"
+    contract.write_text(CONTRACT.read_text().replace('transformer = "none"', 'transformer = "superjson"'))
+    async with running_legacy(tmp_path / "legacy", "--superjson") as legacy:
+        where = ("--legacy", f"http://127.0.0.1:{legacy.port}", "--contract", str(contract))
+        database = ("--database", f"sqlite:///{tmp_path / 'log.db'}")
+        done = await asyncio.to_thread(changeover, "backfill", *where, *database)
+        clean = await asyncio.to_thread(changeover, "reconcile", *where, *database)
+    assert (done.returncode, clean.returncode) == (0, 0), done.stdout + done.stderr + clean.stdout

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconcile.answers import PlainWire
 from reconcile.evidence import Evidence
 from reconcile.legacy import Legacy
 from reconcile.pace import Limits, Pace
@@ -95,7 +96,7 @@ class World:
         pace = Pace(Limits(), clock=lambda: clock[0], sleep=pause)
         with Evidence.open(self.url) as evidence:
             async with self.memory.client() as client:
-                legacy = Legacy(client, "http://legacy/trpc", transformer="none", pace=pace)
+                legacy = Legacy(client, "http://legacy/trpc", wire=PlainWire(), pace=pace)
                 return await compare(
                     self.contract,
                     evidence,

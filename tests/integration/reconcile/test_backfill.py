@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconcile.answers import PlainWire
 from reconcile.append import DirectAppender
 from reconcile.backfill import Backfill, Imported
 from reconcile.compare import Kind
@@ -39,7 +40,7 @@ async def backfill(both: World) -> Imported:
     with Evidence.open(both.url) as evidence:
         async with both.memory.client() as client:
             pace = Pace(Limits(), clock=lambda: clock[0], sleep=pause)
-            legacy = Legacy(client, "http://legacy/trpc", transformer="none", pace=pace)
+            legacy = Legacy(client, "http://legacy/trpc", wire=PlainWire(), pace=pace)
             work = Backfill(legacy, evidence, DirectAppender(both.log), new_id=new_id, clock=lambda: TODAY, sleep=pause)
             return await work.run(plans(both.contract)[0])
 

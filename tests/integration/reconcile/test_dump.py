@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconcile.answers import PlainWire
 from reconcile.compare import Kind
 from reconcile.dump import SCHEMA, Dump, read, take
 from reconcile.errors import ReconcileError
@@ -30,7 +31,7 @@ async def dumped(both: World) -> Dump:
     with Evidence.open(both.url) as evidence:
         async with both.memory.client() as client:
             pace = Pace(Limits(), clock=lambda: 0.0)
-            legacy = Legacy(client, "http://legacy/trpc", transformer="none", pace=pace)
+            legacy = Legacy(client, "http://legacy/trpc", wire=PlainWire(), pace=pace)
             return await take(legacy, plans(both.contract), evidence)
 
 

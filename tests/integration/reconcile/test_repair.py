@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconcile.answers import PlainWire
 from reconcile.append import DirectAppender
 from reconcile.evidence import Evidence
 from reconcile.legacy import Legacy
@@ -50,7 +51,7 @@ async def repaired(both: World, origin: Origin, *, moved: str | None = None) -> 
     outcome = Outcome()
     with Evidence.open(both.url) as evidence:
         async with both.memory.client() as client:
-            legacy = Legacy(client, "http://legacy/trpc", transformer="none", pace=Pace(Limits(), clock=lambda: 0.0))
+            legacy = Legacy(client, "http://legacy/trpc", wire=PlainWire(), pace=Pace(Limits(), clock=lambda: 0.0))
             passes = Passes(legacy, evidence, Method("2026-01-01"))
             tally = await passes.compare_all(plan)
             keys = [one.key for one in tally.differing]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconcile.answers import Answer, Answered, Busy, Refused, encoded, read_answer
+from reconcile.answers import Answer, Answered, Busy, PlainWire, Refused, read_answer
 from shadow import json
 from shadow.json import Json
 
@@ -32,21 +32,23 @@ from shadow.json import Json
     ],
 )
 def test_the_envelope_decides(status: int, body: Json, expected: Answer) -> None:
-    assert read_answer(status, json.encode(body)) == expected
+    assert read_answer(status, json.encode(body), PlainWire()) == expected
 
 
 @pytest.mark.parametrize(("status", "expected"), [(502, Busy("HTTP 502")), (404, Refused("HTTP 404"))])
 def test_what_is_not_trpc_is_judged_by_its_status(status: int, expected: Answer) -> None:
-    assert read_answer(status, b"<html>") == expected
+    assert read_answer(status, b"<html>", PlainWire()) == expected
 
 
-def test_superjson_is_unwrapped_and_undefined_is_left_out() -> None:
-    data = {
-        "json": {"a": None, "b": {"c.d": None, "when": "2026-01-01T00:00:00.000Z"}, "l": [{"u": None}]},
-        "meta": {"values": {"a": ["undefined"], "b.c\\.d": ["undefined"], "l.0.u": ["undefined"], "b.when": ["Date"]}},
-    }
-    body = json.encode({"result": {"data": data}})
-    assert read_answer(200, body, "superjson") == Answered({"b": {"when": "2026-01-01T00:00:00.000Z"}, "l": [{}]})
-    nothing = json.encode({"result": {"data": {"json": None, "meta": {"values": ["undefined"]}}}})
-    assert read_answer(200, nothing, "superjson") == Answered(None)
-    assert encoded({"x": 1}, "superjson") == {"json": {"x": 1}}
+class Broken:
+    """A legacy that does not write what the contract says."""
+
+    def decode(self, wire: Json) -> Json:
+        raise ValueError("not superjson")
+
+    def encode(self, value: Json) -> Json:
+        return value
+
+
+def test_an_answer_in_another_transformers_hand_is_refused() -> None:
+    assert read_answer(200, json.encode({"result": {"data": 1}}), Broken()) == Refused("UNREADABLE")

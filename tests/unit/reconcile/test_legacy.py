@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconcile.answers import PlainWire
 from reconcile.cursors import Edge, moved
 from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused
 from reconcile.legacy import EntityKind, Legacy, Listing, Single, Traversal
@@ -38,7 +39,7 @@ def reader(
 ) -> Legacy:
     clock = clock or Clock()
     pace = Pace(limits or Limits(), clock=clock, sleep=clock.sleep)
-    return Legacy(client or memory.client(), "http://legacy/trpc", transformer="none", pace=pace)
+    return Legacy(client or memory.client(), "http://legacy/trpc", wire=PlainWire(), pace=pace)
 
 
 def notes(limit: int = 3, cursor: str = "nextCursor") -> EntityKind:
