@@ -1,4 +1,4 @@
-"""A contract for the wire servers: every mutation means next to nothing, but takes the way of a mirrored one."""
+"""A contract for the wire servers: every mutation is an event that says what went in and what came out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tests.support.node_client import Transformer
 SAYING_THAT_THEY_RAN = (
     "voidMut", "nullMut", "falseMut", "echoMut", "richMut", "failMut", "throwMut", "slowMut", "gatedMut", "cookies",
     "post.comment.add", "generatorMut", "failingGeneratorMut", "deferredMut", "failingDeferredMut",
+    "formMut", "octetMut",
 )  # fmt: skip
 
 HEAD = """
@@ -37,12 +38,20 @@ RULE = """
 [mutation."{procedure}"]
 event = "ran"
 channel = "'wire:all'"
-data = "{{'procedure': '{procedure}'}}"
+data = "{{'procedure': '{procedure}', 'input': input, 'output': output}}"
+"""
+
+TAPS = """
+[tap."ticks"]
+event = "ticked"
+when = "'count' in input"
+channel = "'wire:ticks'"
+data = "{{'n': item.n}}"
 """
 
 
 def wire_contract(transformer: Transformer) -> str:
     """Return the contract of a wire server that speaks `transformer`."""
-    procedures = ", ".join(f'"{procedure}"' for procedure in SAYING_THAT_THEY_RAN)
+    procedures = ", ".join(f'"{procedure}"' for procedure in (*SAYING_THAT_THEY_RAN, "ticks"))
     rules = (RULE.format(procedure=procedure) for procedure in SAYING_THAT_THEY_RAN)
-    return HEAD.format(transformer=transformer, procedures=procedures) + "".join(rules)
+    return HEAD.format(transformer=transformer, procedures=procedures) + "".join(rules) + TAPS.format()
