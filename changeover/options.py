@@ -62,15 +62,16 @@ LegacyToken = Annotated[
 ]
 
 
-def seconds(text: str | None) -> float | None:
-    """Read a duration such as 90s, 5m or 1h; raises UserError for anything else."""
+def schedule(text: str) -> tuple[str | None, float]:
+    """Read a schedule such as 5m, or sessions=90s for one phase; raises UserError for anything else."""
     from changeover.errors import UserError
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text or "")
-    if text and not match:
-        raise UserError(f"{text!r} is no duration; write 90s, 5m or 1h", code=2)
+    phase, _, every = text.rpartition("=")
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", every)
+    if match is None or not float(match[1]):
+        raise UserError(f"{text!r} is no schedule; write 5m for all phases, or sessions=90s for one", code=2)
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-    return float(match[1]) * units[match[2]] if match else None
+    return phase or None, float(match[1]) * units[match[2]]
 
 
 def bearer(token: str | None) -> dict[str, str]:

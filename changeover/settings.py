@@ -45,8 +45,8 @@ class Settings:
     """Seconds that the legacy may take for the head of an answer; then the client gets 504."""
     actor_header: str = ""
     """The request header that names who acts; kept with each intent and event."""
-    reconcile_every: float | None = None
-    """Seconds between two comparisons of what changed meanwhile; None: only when somebody asks."""
+    reconcile_every: tuple[tuple[str | None, float], ...] = ()
+    """Phases (None: all of them), each with the seconds between two comparisons of what changed meanwhile."""
     reconcile_sample: int = 100
     """How many entities of each kind, besides those that changed, are compared each time."""
     reconcile_rate: float = 20.0

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from changeover.errors import UserError
 from changeover.settings import Settings
 from changeover.wire import wire_of
 from proxy.metrics import Metrics
@@ -52,25 +53,28 @@ class Proofs:
 
 @asynccontextmanager
 async def watching(settings: Settings, contract: Contract, log: Log, clock: Callable[[], int]) -> AsyncIterator[None]:
-    """Compare every so often for the length of a block, if the settings say so."""
-    if settings.reconcile_every is None:
-        yield
-        return
+    """Compare every so often for the length of a block, as the settings say; raises UserError for an unknown phase."""
     tasks = Tasks()
-    tasks.spawn(_watch(settings, contract, log, settings.reconcile_every, clock), name="reconcile")
+    for phase, every in settings.reconcile_every:
+        if phase is not None and phase not in contract.phases:
+            known = ", ".join(contract.phases)
+            raise UserError(f"--reconcile-every: the contract has no phase {phase!r}; it has {known}", code=2)
+        tasks.spawn(_watch(settings, contract, log, phase, every, clock), name=f"reconcile {phase or 'everything'}")
     try:
         yield
     finally:
         await tasks.cancel()
 
 
-async def _watch(settings: Settings, contract: Contract, log: Log, every: float, clock: Callable[[], int]) -> None:
+async def _watch(
+    settings: Settings, contract: Contract, log: Log, phase: str | None, every: float, clock: Callable[[], int]
+) -> None:
     since, last = log.head.position, None
     while True:
         await asyncio.sleep(every)
         head = log.head.position
         try:
-            report = await _compare(settings, contract, since, clock)
+            report = await _compare(settings, contract, phase, since, clock)
         except Mendable as error:
             # The legacy may be away for a while; it is compared when it is back.
             logger.warning("reconcile_failed", error=type(error).__name__, meaning=str(error))
@@ -82,13 +86,16 @@ async def _watch(settings: Settings, contract: Contract, log: Log, every: float,
             await log.append([draft(report, new_id(report.finished))])
 
 
-async def _compare(settings: Settings, contract: Contract, since: int, clock: Callable[[], int]) -> Report:
+async def _compare(
+    settings: Settings, contract: Contract, phase: str | None, since: int, clock: Callable[[], int]
+) -> Report:
     from changeover.options import bearer, keyring
     from reconcile.pace import Limits
     from reconcile.run import Options, reconcile
 
     now = clock()
     options = Options(
+        phases=() if phase is None else (phase,),
         changed_since=since,
         sample=settings.reconcile_sample,
         seed=now,

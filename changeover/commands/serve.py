@@ -50,8 +50,11 @@ def serve(
     ] = "",
     max_body: Annotated[int, typer.Option(min=1024, help="Bytes that a mutation's JSON body may have.")] = 10 * 2**20,
     reconcile_every: Annotated[
-        str | None,
-        typer.Option(help="Compare with the legacy so often, as in 5m: what changed first.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            help="Compare with the legacy so often, what changed first: 5m, or sessions=1m for one phase; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     reconcile_sample: Annotated[int, typer.Option(min=0, help="And so many others of each kind, at random.")] = 100,
     reconcile_rate: Annotated[float, typer.Option(min=0.1, help="With at most so many requests a second.")] = 20,
@@ -85,7 +88,7 @@ def serve(
             response_timeout=response_timeout,
             actor_header=actor_header,
             max_body=max_body,
-            reconcile_every=options.seconds(reconcile_every),
+            reconcile_every=tuple(map(options.schedule, reconcile_every or ())),
             reconcile_sample=reconcile_sample,
             reconcile_rate=reconcile_rate,
             drain=drain,

@@ -15,7 +15,12 @@ async def test_a_change_behind_its_back_shows_in_status_and_metrics(
     legacy: Legacy, node_client: NodeClient, tmp_path: Path
 ) -> None:
     async with running_proxy(
-        f"http://127.0.0.1:{legacy.port}", tmp_path / "proxy", "--reconcile-every", "200ms", "--reconcile-rate", "500"
+        f"http://127.0.0.1:{legacy.port}",
+        tmp_path / "proxy",
+        "--reconcile-every",
+        "sessions=200ms",
+        "--reconcile-rate",
+        "500",
     ) as proxy:
         made = await node_client.call(
             Client(f"{proxy.url}/trpc"), mutation("session.create", {"provider": "openai", "model": "gpt-5"})
