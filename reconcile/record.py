@@ -39,6 +39,7 @@ def summary(report: Report) -> dict[str, Json]:
         "exact": report.exact,
         "differing": report.differing,
         "sampled": report.sampled,
+        "narrowed": report.narrowed,
         "requests": report.requests,
         "self_test": None if test is None else {"planted": test.planted, "found": test.found},
         "findings": dict(Counter(finding.kind.value for finding in report.findings)),
@@ -68,7 +69,7 @@ def kept(reader: Reader, limit: int) -> list[dict[str, Json]]:
 
 
 def trend(runs: Iterable[dict[str, Json]]) -> tuple[Point, ...]:
-    """Return kept runs as a report shows them over time; samples are left out, they cannot be compared."""
+    """Return kept runs as a report shows them over time; samples and narrowed runs are left out: no two are alike."""
     return tuple(
         Point(
             run["finished"],
@@ -78,7 +79,7 @@ def trend(runs: Iterable[dict[str, Json]]) -> tuple[Point, ...]:
             run["exact"] / run["planned"] if run["planned"] else 1.0,
         )
         for run in runs
-        if not run["sampled"]
+        if not run["sampled"] and not run["narrowed"]
     )
 
 
@@ -100,9 +101,11 @@ class Proof:
 
 
 def proofs(runs: Sequence[dict[str, Json]]) -> dict[str, Proof]:
-    """Return the newest proof of each phase that any of the kept runs compared; `runs` are oldest first."""
+    """Return the newest proof of each phase that any of the kept runs compared as a whole; `runs` are oldest first."""
     found: dict[str, Proof] = {}
     for run in runs:
+        if run["narrowed"]:
+            continue
         for phase in dict.fromkeys(scope["phase"] for scope in run["scopes"]):
             scopes = [scope for scope in run["scopes"] if scope["phase"] == phase]
             planned, exact, differing = (sum(s[name] for s in scopes) for name in ("planned", "exact", "differing"))

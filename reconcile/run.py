@@ -182,6 +182,7 @@ async def compare(
         findings=worst_first(findings),
         requests=legacy.requests,
         sampled=options.sample is not None or options.changed_since is not None,
+        narrowed=bool(options.keys or options.entities),
         seed=options.seed,
         self_test=recall.result() if options.self_test else None,
         fail_on=options.fail_on,

@@ -110,6 +110,8 @@ class Report:
     requests: int
     """How many requests the legacy had to answer."""
     sampled: bool = False
+    narrowed: bool = False
+    """Only some kinds of entities, or some keys, were asked for: says nothing about a phase as a whole."""
     seed: int = 0
     self_test: SelfTest | None = None
     fail_on: frozenset[Kind] = DRIFT

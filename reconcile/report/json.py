@@ -44,6 +44,7 @@ def as_json(report: Report) -> dict[str, Json]:
             "share": report.coverage,
             "minimum": report.min_coverage,
             "sampled": report.sampled,
+            "narrowed": report.narrowed,
             "seed": report.seed if report.sampled else None,
             "bound_95": report.bound,
         },

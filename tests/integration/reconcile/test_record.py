@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reconcile.record import draft, kept, proofs, trend
@@ -34,6 +35,12 @@ def test_the_newest_proof_of_each_phase_counts() -> None:
     proof = proofs(runs)["sessions"]
     assert (proof.exact, proof.differing, proof.coverage) == (300, 0, 1.0)
     assert proofs(runs[:2])["sessions"].coverage == 0.9
+
+
+def test_a_run_over_some_keys_proves_nothing_about_a_phase() -> None:
+    runs = [draft(report, "id").data for report in (drifting(), replace(clean(1), narrowed=True))]
+    assert proofs(runs)["sessions"].differing == 2
+    assert trend(runs) == ()
 
 
 def test_a_trend_leaves_samples_out() -> None:
