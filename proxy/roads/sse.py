@@ -7,7 +7,18 @@ arrived by then is read to its end.
 
 from __future__ import annotations
 
-from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, exchange_of, outgoing_head, send_answer, send_whole
+from proxy.forward import (
+    Forwarding,
+    Receive,
+    Refuse,
+    Scope,
+    Send,
+    exchange_of,
+    outgoing_head,
+    refuse_framing,
+    send_answer,
+    send_whole,
+)
 from proxy.framing import Refused
 from proxy.http1 import Truncated
 from proxy.roads.encodings import Undecodable, Unpack, plainly, tolerant, unpacking
@@ -77,7 +88,10 @@ async def _answer(
         if exchange is not None:
             exchange.cancels = True
         answer = await upstream.request(head, b"")
-    except (Refused, UpstreamError) as error:
+    except Refused as refusal:
+        await refuse_framing(scope, send, refusal, refuse)
+        return None
+    except UpstreamError as error:
         await send_whole(send, *refuse(scope, error.status, str(error)))
         return None
     if exchange is not None:

@@ -62,6 +62,8 @@ class Frame:
     """Whether the connection had ended before the frame could go."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when no outcome is waited for any more."""
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the attempt has ended, with all that follows from the outcomes."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while outcomes are written: those of one frame may concern one entity."""
     given_up: bool = False
@@ -193,6 +195,7 @@ class Crossing:
             road.fence.leave(inside)
             frame.ready.set()
             frame.over.set()
+            frame.finished.set()
             self._frames.discard(frame)
 
     async def _await_outcomes(self, frame: Frame, attempt: Attempt) -> None:
@@ -285,6 +288,8 @@ class Crossing:
                 return self._error(frame.requests[index], "GATEWAY_TIMEOUT", sentence)
             finally:
                 frame.settled(index)
+        if not frame.unsettled:
+            await frame.finished.wait()
         return message
 
     # --- ends --------------------------------------------------------------------------------------------------
