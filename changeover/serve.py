@@ -51,6 +51,7 @@ from shadow.locks import EntityLocks
 from shadow.log import Log
 from shadow.privacy import Privacy
 from shadow.stages import Stage, StageStore, Standing, TransitionRefused
+from shadow.tasks import Tasks
 
 logger = structlog.get_logger(__name__)
 
@@ -383,6 +384,7 @@ async def _listening(
     await data.start()
     await admin.start()
     channels.feed.start()
+    background = Tasks()
     lifecycle = Lifecycle(
         log,
         upstream.address,
@@ -404,6 +406,7 @@ async def _listening(
             )
             yield
     finally:
+        await background.cancel()
         await channels.feed.close()
         await _stop(data, settings.drain, hurrying)
         await admin.stop(1)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from shadow import json
 from shadow.dialect import Row
 from shadow.errors import DraftRefused, IntentUnknown, PositionConflict
-from shadow.events import Draft, EntityKey, Event, chain
+from shadow.events import Draft, Effect, EntityKey, Event, chain
 from shadow.journal import WITH_EVENTS, NewIntent, Outcome, Settlement, moves
 from shadow.schema import SEGMENT
-from shadow.state import State, follow
+from shadow.state import Fields, State, follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,29 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """An event whose data are dropped; `effect` and `change` make up for it, so that later states still add up."""
+
+    position: int
+    effect: Effect
+    change: Fields | None
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Forget the kept answers that have expired at a time."""
 
     now: int
 
 
-Command = Begin | Settle | Append | Forget
+@dataclass(frozen=True, slots=True)
+class Thin:
+    """Drop what events say, without touching their positions and hashes."""
+
+    dropped: Sequence[Dropped]
+
+
+Command = Begin | Settle | Append | Forget | Thin
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +130,7 @@ class Batch:
         self.answer_rows: list[Row] = []
         self.freed_rows: list[Row] = []
         self.expired_rows: list[Row] = []
+        self.thinned_rows: list[Row] = []
         self._state_of = state_of
         self._standing_of = standing_of
         self._places = dict(known)
@@ -127,7 +144,7 @@ class Batch:
     @property
     def empty(self) -> bool:
         """Tell whether there is nothing to write."""
-        return not (self.event_rows or self.intent_rows or self.outcome_rows or self.expired_rows)
+        return not (self.event_rows or self.intent_rows or self.outcome_rows or self.expired_rows or self.thinned_rows)
 
     def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
         """Add intents; returns their ids."""
@@ -184,6 +201,13 @@ class Batch:
     def forget(self, now: int) -> list[Event | Span]:
         """Forget expired answers."""
         self.expired_rows.append((now,))
+        return []
+
+    def thin(self, dropped: Sequence[Dropped]) -> list[Event | Span]:
+        """Drop what events say."""
+        for each in dropped:
+            change = None if each.change is None else _text(each.change)
+            self.thinned_rows.append((each.effect, change, each.position))
         return []
 
     def _append(self, drafts: Sequence[Draft]) -> list[Event | Span]:

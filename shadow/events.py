@@ -14,6 +14,10 @@ GENESIS = "0" * 64
 """The hash that stands before the first event of every log."""
 
 
+RETENTION = "retention"
+"""The cause of an event whose data were dropped because they had been kept for long enough: its data are None."""
+
+
 class Effect(StrEnum):
     """What an event does to the state of its entity."""
 

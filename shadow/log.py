@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from shadow import json
-from shadow.batch import Append, Begin, Command, Forget, Settle
+from shadow.batch import Append, Begin, Command, Dropped, Forget, Settle, Thin
 from shadow.dialect import Dialect, dialect_of
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Cursor, Draft, EntityKey, Event
@@ -104,6 +104,10 @@ class Log(Reader):
         """Drop the kept answers that have expired at `now`; they are not found any more either way."""
         await self._do(Forget(now))
 
+    async def thin(self, dropped: Sequence[Dropped]) -> None:
+        """Drop what events say; their positions and hashes stay, and so does every state that comes after them."""
+        await self._do(Thin(dropped))
+
     def state(self, key: EntityKey) -> State | None:
         """Return the committed state of an entity, or None if no event ever named it.
 
@@ -157,7 +161,7 @@ class Log(Reader):
     @overload
     def _do(self, command: Begin) -> asyncio.Future[tuple[int, ...]]: ...
     @overload
-    def _do(self, command: Settle | Append | Forget) -> asyncio.Future[tuple[Event, ...]]: ...
+    def _do(self, command: Settle | Append | Forget | Thin) -> asyncio.Future[tuple[Event, ...]]: ...
     def _do(self, command: Command) -> asyncio.Future[Any]:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()

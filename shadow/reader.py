@@ -24,6 +24,9 @@ from shadow.state import Fields, State, follow
 _WIDEST = 512
 """Segments that one query looks into at most."""
 
+DROPPED = ""
+"""Stands for the data of an event that is kept no longer; no JSON is empty."""
+
 _PAGE = 5_000
 """Events read at once by what goes through the whole log."""
 
@@ -110,7 +113,10 @@ class Reader:
         return Cursor(row.epoch, row.position)
 
     def read(self, patterns: Sequence[str], after: int, limit: int, types: Sequence[str] | None = None) -> list[Event]:
-        """Return the first `limit` events after a position whose channel matches a pattern, in order."""
+        """Return the first `limit` events after a position whose channel matches a pattern, in order.
+
+        Those whose data are kept no longer are among them, with a cause of RETENTION.
+        """
         found: list[Event] = []
         with self._engine.connect() as connection:
             end = connection.execute(sa.select(log.c.position)).scalar_one()
@@ -123,11 +129,12 @@ class Reader:
         return found
 
     def latest(self, patterns: Sequence[str], count: int, types: Sequence[str] | None = None) -> list[Event]:
-        """Return the last `count` events whose channel matches a pattern, oldest first."""
+        """Return the last `count` events whose channel matches a pattern and that are kept, oldest first."""
         found: list[Event] = []
         with self._engine.connect() as connection:
             end = connection.execute(sa.select(log.c.position)).scalar_one()
             for query in _queries_back(patterns, end):
+                query = query.where(events.c.data != DROPPED)
                 if types is not None:
                     query = query.where(events.c.type.in_(types))
                 found += map(event_of, connection.execute(query.limit(count - len(found))))
@@ -136,10 +143,35 @@ class Reader:
         return found[::-1]
 
     def count(self, channel: str) -> int:
-        """Return how many events a channel has; looks at all of them."""
-        query = sa.select(sa.func.count()).select_from(events).where(events.c.channel == channel)
+        """Return how many events a channel has that are kept; looks at all of them."""
+        kept = sa.and_(events.c.channel == channel, events.c.data != DROPPED)
+        query = sa.select(sa.func.count()).select_from(events).where(kept)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def kept(self, patterns: Sequence[str], after: int, limit: int) -> list[tuple[int, str, int]]:
+        """Return position, channel and time of the first `limit` events of some patterns that say something still.
+
+        Events of the proxy's own entities are left out: they are kept for ever.
+        """
+        wanted = sa.select(events.c.position, events.c.channel, events.c.time).where(
+            events.c.position > after,
+            events.c.data != DROPPED,
+            sa.or_(events.c.entity.is_(None), sa.not_(events.c.entity.startswith("@"))),
+        )
+        if "*" not in patterns:
+            wanted = wanted.where(sa.or_(*_channels(patterns)))
+        with self._engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(events.c.position).limit(limit)).all()
+        return [(row.position, row.channel, row.time) for row in rows]
+
+    def kept_in_channels(self, patterns: Sequence[str]) -> dict[str, int]:
+        """Return how many events of each channel say something still."""
+        wanted = sa.select(events.c.channel, sa.func.count().label("total")).where(events.c.data != DROPPED)
+        if "*" not in patterns:
+            wanted = wanted.where(sa.or_(*_channels(patterns)))
+        with self._engine.connect() as connection:
+            return {row.channel: row.total for row in connection.execute(wanted.group_by(events.c.channel))}
 
     def channels_of(self, positions: Sequence[int]) -> dict[int, str]:
         """Return the channels of the events at some positions."""
@@ -231,7 +263,8 @@ class Reader:
                 if position > end.position:
                     # Either forged, or committed since we looked: then the log's own row has moved on too.
                     return self._beyond(position)
-                if _rehash(hash, row) != row.hash:
+                # What was dropped can no longer be hashed; the hash that it had still links its neighbours.
+                if row.data != DROPPED and _rehash(hash, row) != row.hash:
                     return Break(position, Damage.ALTERED)
                 hash = row.hash
             if progress is not None:
@@ -341,7 +374,7 @@ def _draft(row: sa.Row[Any]) -> Draft:
         row.channel,
         row.type,
         row.time,
-        json.decode(row.data),
+        None if row.data == DROPPED else json.decode(row.data),
         None if row.entity is None else EntityKey(row.entity, row.key),
         _EFFECTS[row.effect],
         _fields(row.change),

@@ -108,6 +108,11 @@ DROP_EXPIRED = Statement(
     ("now:int",),
     "DELETE FROM answers WHERE expires <= (SELECT max(now) FROM new)",
 )
+THIN_EVENTS = Statement(
+    ("effect", "change", "position:int"),
+    "UPDATE events SET data = '', effect = new.effect, change = new.change, actor = NULL, cause = 'retention' "
+    "FROM new WHERE events.position = new.position",
+)
 READ_STATES = Statement(
     ("entity", "key"),
     "SELECT new.entity, new.key, states.fields, states.position FROM new "

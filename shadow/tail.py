@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from shadow.events import Draft, Event, matches
+from shadow.events import RETENTION, Draft, Event, matches
 from shadow.tasks import Tasks
 
 ReadLog: TypeAlias = Callable[["Selection", int, int], Awaitable[list[Event]]]
@@ -73,6 +73,8 @@ class Batch:
     position: int
     sequence: int | None
     """The ring's place after the batch; None when it was read from the log."""
+    dropped: int = 0
+    """Position of the last wanted event in the batch's reach that is kept no longer; 0 if all of them are kept."""
     encodings: dict[str, object] = field(default_factory=dict)
     """What was made of the whole batch by format, made once and shared by all followers."""
 
@@ -202,12 +204,14 @@ class Tail:
             goal = self._head
             events = await self._read(selection, after, self._limit)
         # The log may be ahead of what the tail was told: what comes after the head comes again through the ring.
-        kept = [event for event in events if event.position <= self._head]
-        last = kept[-1].position if kept else after
+        told = [event for event in events if event.position <= self._head]
+        last = told[-1].position if told else after
         # A short page means that nothing of the selection is left up to the head known before the read.
-        full = len(kept) == self._limit
+        full = len(told) == self._limit
         position = last if full else max(goal, last)
-        return Batch(tuple(Entry(-1, event.draft, event.position) for event in kept), position, None)
+        kept = tuple(Entry(-1, event.draft, event.position) for event in told if event.draft.cause != RETENTION)
+        dropped = max((event.position for event in told if event.draft.cause == RETENTION), default=0)
+        return Batch(kept, position, None, dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +282,7 @@ class Follower:
                 batch = await self._tail._page(self.position, self._selection)
             if batch is not None:
                 self.position = max(self.position, batch.position)
-                if batch.entries or self._sequence == self._tail._next:
+                if batch.entries or batch.dropped or self._sequence == self._tail._next:
                     return batch
 
     async def wait(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from shadow import faults, json, migrations, statements
-from shadow.batch import Append, Batch, Begin, Command, Forget, Head, Settle, Span, Standing
+from shadow.batch import Append, Batch, Begin, Command, Forget, Head, Settle, Span, Standing, Thin
 from shadow.dialect import Dialect, Row
 from shadow.errors import (
     DatabaseBusy,
@@ -256,6 +256,7 @@ class Writer:
         if batch.outcome_rows or batch.event_rows:
             self._write_events(connection, batch)
         self._do(connection, statements.DROP_EXPIRED, batch.expired_rows)
+        self._do(connection, statements.THIN_EVENTS, batch.thinned_rows)
 
     def _write_intents(self, connection: sa.Connection, batch: Batch) -> None:
         faults.reach(Point.BEFORE_BEGIN)
@@ -412,6 +413,8 @@ def _decide(batch: Batch, command: Command) -> Result | list[Event | Span]:
                 return batch.append(drafts, expected, unmoved)
             case Forget(now):
                 return batch.forget(now)
+            case Thin(dropped):
+                return batch.thin(dropped)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one command is told to its caller alone
         return error
 
@@ -427,7 +430,7 @@ def _drafts(command: Command) -> list[Draft]:
             return [draft for settlement in settlements for draft in settlement.drafts]
         case Append(drafts):
             return list(drafts)
-        case Begin() | Forget():
+        case Begin() | Forget() | Thin():
             return []
 
 

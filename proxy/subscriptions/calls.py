@@ -185,10 +185,8 @@ class TrpcStream:
 
     async def reset(self, why: Why, cursor: Cursor) -> None:
         """Tell the client to load the state again, with an item: stock clients see nothing else."""
-        item = sse.item(
-            self._overlay.reset(why, cursor), event_id=str(cursor), transformer=self._overlay.transformer, retry=RETRY
-        )
-        await self._stream.write(sse.connected() + item)
+        item = sse.item(self._overlay.reset(why, cursor), event_id=str(cursor), transformer=self._overlay.transformer)
+        await self._stream.write(item)
 
     async def cut(self, cursor: Cursor) -> None:
         """Tell the client that it was too slow; a stock one passes over this, and comes back by itself."""

@@ -105,16 +105,14 @@ class Feed:
         *,
         latest: Callable[[Selection, int], Awaitable[list[Event]]],
         pace: Pace | None = None,
-        kept_from: Callable[[Sequence[str]], int] = lambda _: 0,
     ) -> None:
-        """`latest` returns the last events of a selection, oldest first; `kept_from` as in `wishes.begin`."""
+        """`latest` returns the last events of a selection that are kept, oldest first."""
         self.tail = tail
         self.epoch = epoch
         self.metrics = metrics
         self.pace = pace or Pace()
         self.closing = False
         self._latest = latest
-        self._kept_from = kept_from
         self._readers: set[Reader] = set()
         self._tasks = Tasks()
 
@@ -150,9 +148,11 @@ class Feed:
         """
         reader = Reader(self, outlet, sight)
         attach(reader)
-        beginning = begin(wish, self.head, self._kept_from(wish.patterns))
+        beginning = begin(wish, self.head)
         try:
-            await reader.run(wish, await self._place(wish, beginning))
+            # Who asks for the last events there are does not ask for those that are kept no longer.
+            forgiven = self.tail.head if isinstance(beginning, Last) else 0
+            await reader.run(wish, await self._place(wish, beginning), forgiven)
         except Unavailable as error:
             await outlet.unavailable(str(error), reader.cursor)
 
@@ -184,7 +184,20 @@ class Feed:
 class Reader:
     """One subscription."""
 
-    __slots__ = ("_blocked", "_feed", "_follower", "_gone", "_last", "_outlet", "_quiet", "_sight", "_slow", "_task")
+    __slots__ = (
+        "_blocked",
+        "_feed",
+        "_follower",
+        "_forgiven",
+        "_gone",
+        "_last",
+        "_outlet",
+        "_quiet",
+        "_sight",
+        "_slow",
+        "_task",
+        "_wish",
+    )
 
     def __init__(self, feed: Feed, outlet: Outlet, sight: Sight) -> None:
         self._feed = feed
@@ -192,6 +205,8 @@ class Reader:
         self._sight = sight
         self._follower: Follower | None = None
         self._last = feed.head
+        self._wish = Wish(())
+        self._forgiven = 0
         self._task: asyncio.Task[object] | None = None
         self._quiet = 0.0
         self._blocked: float | None = None
@@ -227,12 +242,15 @@ class Reader:
         elif now - self._quiet >= pace.heartbeat:
             self.nudge()
 
-    async def run(self, wish: Wish, beginning: After | Reset) -> None:
-        """Read from the beginning until there is a reason to stop."""
+    async def run(self, wish: Wish, beginning: After | Reset, forgiven: int = 0) -> None:
+        """Read from the beginning until there is a reason to stop.
+
+        Up to position `forgiven` it does not matter that events are kept no longer.
+        """
         feed = self._feed
-        position = beginning.position if isinstance(beginning, After) else feed.tail.head
-        self._last = Cursor(feed.epoch, position)
-        self._follower = feed.tail.follow(wish.patterns, position, wish.types)
+        self._wish = wish
+        self._forgiven = forgiven
+        self._start(beginning.position if isinstance(beginning, After) else feed.tail.head)
         self._task = asyncio.current_task()
         feed._enter(self)
         try:
@@ -247,12 +265,17 @@ class Reader:
             self._task = None
             feed._leave(self)
 
+    def _start(self, position: int) -> Follower:
+        feed = self._feed
+        self._last = Cursor(feed.epoch, position)
+        self._follower = feed.tail.follow(self._wish.patterns, position, self._wish.types)
+        return self._follower
+
     async def _greet(self, beginning: After | Reset) -> None:
         self._begin_write()
+        await self._outlet.hello(self._last)
         if isinstance(beginning, Reset):
             await self._outlet.reset(beginning.why, self._last)
-        else:
-            await self._outlet.hello(self._last)
         self._end_write()
 
     async def _deliver(self) -> None:
@@ -260,6 +283,12 @@ class Reader:
         assert follower is not None
         while not self._gone:
             batch = await self._take(follower)
+            if batch.dropped > self._forgiven:
+                follower = self._start(self._feed.tail.head)
+                self._begin_write()
+                await self._outlet.reset(Why.DROPPED, self._last)
+                self._end_write()
+                continue
             if batch.entries:
                 await self._give(batch)
                 continue

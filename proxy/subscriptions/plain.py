@@ -197,7 +197,7 @@ class PlainStream:
 
     async def reset(self, why: Why, cursor: Cursor) -> None:
         """Tell the client to load the state again."""
-        await self._stream.write(_named("reset", reset_told(why, cursor), cursor, retry=RETRY))
+        await self._stream.write(_named("reset", reset_told(why, cursor), cursor))
 
     async def cut(self, cursor: Cursor) -> None:
         """Tell the client that it was too slow."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from shadow import json
 from shadow.contract import Contract, Publishable
 from shadow.errors import Mendable, PositionConflict
-from shadow.events import Cursor, Draft, EntityKey, Event
+from shadow.events import RETENTION, Cursor, Draft, EntityKey, Event
 from shadow.json import Json
 from shadow.tail import Tail
 
@@ -176,6 +176,7 @@ class Publisher:
 
     def _same(self, event: Event, draft: Draft) -> Published:
         stored = event.draft
-        if (stored.channel, stored.type, stored.data) != (draft.channel, draft.type, draft.data):
+        data = draft.data if stored.cause == RETENTION else stored.data
+        if (stored.channel, stored.type, data) != (draft.channel, draft.type, draft.data):
             raise IdTaken(f"another event has the id {draft.id} already; give this one an id of its own")
         return Published(stored, Cursor(self.log.head.epoch, event.position), again=True)

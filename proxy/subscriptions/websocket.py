@@ -256,7 +256,6 @@ class _Subscription:
 
     async def reset(self, why: Why, cursor: Cursor) -> None:
         """Tell the client to load the state again, with an item: stock clients see nothing else."""
-        await self.hello(cursor)
         item = self._overlay.reset(why, cursor)
         await self._client.to_client(
             wire.tracked(self._request.id, str(cursor), item, transformer=self._overlay.transformer)

@@ -68,8 +68,8 @@ class Reset:
 Beginning: TypeAlias = After | Last | Reset
 
 
-def begin(wish: Wish, head: Cursor, kept_from: int = 0) -> Beginning:
-    """Decide where a subscriber begins; everything of its channels after position `kept_from` is kept."""
+def begin(wish: Wish, head: Cursor) -> Beginning:
+    """Decide where a subscriber begins; whether what comes after is kept shows when it is read."""
     if wish.after is None:
         return Last(wish.last) if wish.last else After(head.position)
     if isinstance(wish.after, Cursor) and wish.after.epoch != head.epoch:
@@ -77,8 +77,6 @@ def begin(wish: Wish, head: Cursor, kept_from: int = 0) -> Beginning:
     position = wish.after.position if isinstance(wish.after, Cursor) else wish.after
     if position > head.position:
         return Reset(Why.AHEAD)
-    if position < kept_from:
-        return Reset(Why.DROPPED)
     return After(position)
 
 

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from proxy.subscriptions.feed import Pace
 from shadow.events import Draft, Effect
-from tests.support.feeds import Running, running_feed, sse
+from shadow.retention import Retention
+from tests.support.feeds import CONTRACT, Running, running_feed, sse
 
 
 @pytest.fixture(name="feed")
@@ -70,6 +71,7 @@ async def test_a_cursor_that_cannot_be_served_is_answered_with_a_reset(feed: Run
     head = await feed.say("session:a")
     after = cursor.format(epoch=feed.log.head.epoch)
     async with sse(events(feed), after=after) as reader:
+        assert (await reader.next()).event == "hello"
         reset = await reader.next()
         await feed.say("session:a", "next")
         item = await reader.item()
@@ -250,3 +252,28 @@ async def test_a_reader_that_has_gone_leaves_nothing_behind(feed: Running) -> No
         await socket.recv()
     await feed.until_readers(0)
     assert b"changeover_readers 0.0" in feed.metrics.render()
+
+
+async def test_a_cursor_from_before_what_is_kept_is_answered_with_a_reset(tmp_path: Path) -> None:
+    """Only readers of the channels concerned are told; who asks for the last events gets those that there are."""
+    rules = CONTRACT + '\n[channel."session:*"]\nretention = { count = 1 }\n'
+    async with running_feed(tmp_path / "log.db", rules) as feed:
+        await feed.say_all([("session:a", "one", {}), ("session:b", "two", {}), ("session:a", "three", {})])
+        await Retention(feed.contract, feed.log, lambda: 0).drop()
+        database = tmp_path / "log.db"
+    async with running_feed(database, rules) as feed:
+        head = str(feed.log.head)
+        async with sse(events(feed), channel="session:*", after="0") as reader:
+            await reader.next()
+            reset = await reader.next()
+            await feed.say("session:a", "four")
+            following = await reader.item()
+        async with sse(events(feed), channel="session:b", after="0") as other:
+            untouched = await other.item()
+        async with sse(events(feed), channel="session:*", last="9") as latest:
+            last = [item["type"] for item in await latest.items(3)]
+
+    assert json.loads(reset.data) == {"reason": "dropped", "cursor": head, "snapshot": "/_changeover/snapshot"}
+    assert following["type"] == "four"
+    assert untouched["type"] == "two"
+    assert last == ["two", "three", "four"]
