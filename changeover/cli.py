@@ -15,7 +15,7 @@ from changeover.errors import Refusal, explain
 
 app = typer.Typer(
     name="changeover",
-    help="Move a tRPC API, phase by phase, from direct calls to an event log, with a way back at every step.",
+    help="Give a tRPC API an event log: mirror its mutations, prove both sides equal, cut over by phases, reversibly.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""The fence: no mutation is ever handled under two stages (promise G5).
+"""The fence keeps a phase's stage from changing under a mutation that is on its way (promise G5).
 
 Every mutation enters the fence of its phases and leaves it when it is settled. A stage change closes the fence,
 waits until everything inside has left, makes the change, and opens it again: what waited outside meanwhile is

@@ -5,8 +5,8 @@ to one `Attempt`, which owns the promises:
 
 * an intent for every call is durable before the attempt's block is entered, so before a byte goes to the legacy
   (G1, G3);
-* the entities' locks are held, in sorted order, from before the intent until after the events, so the order of
-  events on one entity is the order in which the legacy applied the calls (G4);
+* the entities' locks are held, in sorted order, from before the intent until after the events, so events on
+  one entity stand in the order of the legacy's own changes (G4);
 * events, state, outcomes and kept answers of what is settled together become durable in one transaction, and
   `settle` returns only after it; whatever is left unsettled when the attempt is over is recorded as in doubt, and
   keeps its locks until `proxy.doubt` has found out what became of it.

@@ -1,1 +1,1 @@
-"""The proof: is the state that the events add up to equal to the state that the legacy reports?"""
+"""The proof: does the legacy hold what the log says it should, and how sure is that?"""

@@ -1,4 +1,4 @@
-"""`changeover reconcile`: is the state that the events add up to equal to the state that the legacy reports?"""
+"""`changeover reconcile`: does the legacy hold what the log says?"""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ HEADER = """\
 [legacy]
 base_path = "{base_path}"
 transformer = "{transformer}"
-max_request = "30s"               # CHECK: after this a lost request can no longer apply
+max_request = "30s"               # CHECK: how long a request that was lost may still take effect
 """
 
 

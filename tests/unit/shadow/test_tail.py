@@ -1,4 +1,4 @@
-"""Replay and live meet without a gap and without a repeat, at whatever moment a follower looks."""
+"""A follower misses nothing and sees nothing twice, at whatever moment it looks."""
 
 from __future__ import annotations
 
