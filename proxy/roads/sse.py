@@ -15,6 +15,7 @@ from proxy.forward import (
     Send,
     exchange_of,
     outgoing_head,
+    pieces,
     refuse_framing,
     send_answer,
     send_whole,
@@ -84,10 +85,11 @@ async def _answer(
     exchange = exchange_of(scope)
     try:
         head = readable_answer(outgoing_head(scope, forwarding))
-        await receive()
+        first = await receive()
         if exchange is not None:
             exchange.cancels = True
-        answer = await upstream.request(head, b"")
+        body = pieces(first, receive) if first.get("more_body") else first.get("body", b"")
+        answer = await upstream.request(head, body)
     except Refused as refusal:
         await refuse_framing(scope, send, refusal, refuse)
         return None
