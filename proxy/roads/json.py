@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -83,7 +84,7 @@ async def mirror_json(
                 if streams_events(answer):
                     await attempt.nothing_applied("subscription")
                 else:
-                    whole = await whole_answer(answer)
+                    whole = await whole_answer(answer, upstream.limits.response_timeout)
             except NotSent as error:
                 await attempt.not_sent(error.code)
                 raise
@@ -128,21 +129,29 @@ def streams_events(answer: Answer) -> bool:
     return header(answer.headers, b"content-type").lower().startswith(b"text/event-stream")
 
 
-async def whole_answer(answer: Answer) -> bytes:
-    """Return the answer's body; raises `Lost` when it breaks off or is larger than `BIGGEST_ANSWER`."""
+async def whole_answer(answer: Answer, patience: float | None = None) -> bytes:
+    """Return the answer's body; raises `Lost` when it breaks off or is larger than `BIGGEST_ANSWER`.
+
+    So it does when nothing more of it comes for `patience` seconds.
+    """
     if answer.whole is not None:
         return answer.whole
     parts: list[bytes] = []
     size = 0
     try:
-        async for part in answer:
+        while True:
+            async with asyncio.timeout(patience):
+                part = await answer.arrived()
+            if not part:
+                return b"".join(parts)
             parts.append(part)
             size += len(part)
             if size > BIGGEST_ANSWER:
                 raise Lost("answer_too_large", "the legacy's answer to a mutation is too large to be read")
+    except TimeoutError:
+        raise Lost("response_timeout", "the legacy did not go on with its answer in time") from None
     finally:
         answer.close()
-    return b"".join(parts)
 
 
 def kept_answer(answer: Answer, body: bytes) -> bytes:

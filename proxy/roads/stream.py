@@ -7,6 +7,7 @@ already, so that those that came together are settled together.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from proxy.forward import Forwarding, Refuse, Scope, Send, outgoing_head, send_whole
@@ -56,7 +57,8 @@ async def mirror_stream(
                 raise
             decoder = stream_decoder(kind, count, transformer, status=answer.status)
             outbox = Outbox(send, answer)
-            reading = _Reading(answer, attempt, decoder, {call.index for call in calls}, outbox)
+            unsettled, patience = {call.index for call in calls}, upstream.limits.response_timeout
+            reading = _Reading(answer, attempt, decoder, unsettled, outbox, patience)
             try:
                 await reading.until_settled()
             except LogUnavailable:
@@ -74,7 +76,13 @@ class _Reading:
     """One answer, read until every mirrored call in it is settled, then passed on unread."""
 
     def __init__(
-        self, answer: Answer, attempt: Attempt, decoder: StreamDecoder, unsettled: set[int], outbox: Outbox
+        self,
+        answer: Answer,
+        attempt: Attempt,
+        decoder: StreamDecoder,
+        unsettled: set[int],
+        outbox: Outbox,
+        patience: float,
     ) -> None:
         self._answer = answer
         self._attempt = attempt
@@ -82,13 +90,15 @@ class _Reading:
         self._unsettled = unsettled
         self._outbox = outbox
         self._broken_off: Lost | None = None
+        self._patience = patience
+        self._give_up_at = asyncio.get_running_loop().time() + patience
 
     async def until_settled(self) -> None:
         """Return when every mirrored call has a durable outcome; what may go to the client by then is on its way."""
         held: Held | None = None
         try:
             held = Held(unpacking(self._answer.headers))
-            while self._unsettled and (piece := await self._answer.arrived()):
+            while self._unsettled and (piece := await self._next()):
                 await self._take(held, piece)
                 if self._decoder.broken:
                     await self._give_up("unreadable_answer")
@@ -104,6 +114,18 @@ class _Reading:
         if held is not None:
             self._outbox.put(held.rest())
 
+    async def _next(self) -> bytes:
+        """Wait for more of the answer; raises `Lost` when nothing but pings comes for too long."""
+        try:
+            async with asyncio.timeout_at(self._give_up_at):
+                piece = await self._answer.arrived()
+        except TimeoutError:
+            self._answer.close()
+            raise Lost("response_timeout", "the legacy did not go on with its answer in time") from None
+        if not piece.isspace():
+            self._give_up_at = asyncio.get_running_loop().time() + self._patience
+        return piece
+
     async def pass_the_rest(self) -> None:
         """Pass on what is left, no faster than the client takes it."""
         try:
@@ -111,7 +133,7 @@ class _Reading:
                 self._outbox.put(piece)
                 await self._outbox.room(UNSENT)
         except Lost as error:
-            self._broken_off = error
+            self._broken_off = self._broken_off or error
         finally:
             self._answer.close()
         if self._broken_off is not None:

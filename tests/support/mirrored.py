@@ -22,7 +22,7 @@ from proxy.server import Server, bind, serving
 from proxy.subscriptions.routes import subscriptions
 from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
-from proxy.upstream import Upstream
+from proxy.upstream import Limits, Upstream
 from shadow.contract import parse
 from shadow.events import Draft, Event
 from shadow.journal import Intent, NewIntent, Settlement
@@ -143,7 +143,7 @@ async def mirrored(legacy: str, data: Path, *, contract: str = NOTES, patience: 
     checked = parse(contract, "contract.toml")
     log = Log.open(f"sqlite:///{data / 'log.db'}")
     writer = GatedWriter(log)
-    upstream = Upstream(legacy)
+    upstream = Upstream(legacy, limits=Limits(response_timeout=patience))
     metrics = Metrics()
     numbers = itertools.count()
 

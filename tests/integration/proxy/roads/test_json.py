@@ -77,3 +77,14 @@ async def test_an_input_that_cannot_be_read_goes_on_and_its_outcome_counts(
         assert answer.body == body
         given: list[tuple[Json, Outcome]] = [(intent.input, intent.outcome) for intent in port.intents()]
         assert given == [(None, outcome)]
+
+
+async def test_an_answer_that_stops_in_its_middle_is_given_up_in_the_end(tmp_path: Path) -> None:
+    async def legacy(visit: Visit) -> None:
+        await visit.request()
+        await visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" + DONE[:10])
+        await visit.reader.read()
+
+    async with scripted(legacy) as server, mirrored(server.url, tmp_path, patience=0.1) as port:
+        assert (await exchange(port.url, EDIT)).status == 504
+        assert [intent.outcome for intent in port.intents()] == [Outcome.IN_DOUBT]

@@ -180,3 +180,19 @@ async def test_a_legacy_that_is_not_there_leaves_nothing_in_doubt(tmp_path: Path
         answer = await exchange(port.url, batch())
         assert answer.status == 502
         assert outcomes(port) == [(0, Outcome.NOT_APPLIED), (1, Outcome.NOT_APPLIED)]
+
+
+async def test_a_stream_that_only_pings_is_given_up_in_the_end(tmp_path: Path) -> None:
+    async def legacy(visit: Visit) -> None:
+        await visit.request()
+        await visit.say(HEAD + chunk(b"".join(LINES[:4])))
+        while True:
+            await visit.say(chunk(b" "))
+            await asyncio.sleep(0.01)
+
+    async with scripted(legacy) as server, mirrored(server.url, tmp_path, patience=0.2) as port:
+        async with opened(port.url, batch()) as stream:
+            with pytest.raises(EOFError):
+                await stream.whole()
+            assert stream.body.strip() == b"".join(LINES[:4]).strip()
+        assert outcomes(port) == [(0, Outcome.IN_DOUBT), (1, Outcome.APPLIED)]
