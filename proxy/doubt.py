@@ -173,6 +173,8 @@ class Doubts:
         Returns what is set when the call was settled, or put aside.
         """
         self._open[left.intent] = doubt = _Doubt(left, asyncio.Event())
+        if left.creation is not None:
+            left.creation.park()
         for key in left.keys:
             self._held.setdefault(key, set()).add(left.intent)
         self._tasks.spawn(self._see_through(doubt), name="doubt")
@@ -296,7 +298,7 @@ class Doubts:
         answer = await self._reader.query(rule.find.query, rule.find.input_for(case.input))
         outputs = rule.find.outputs(case.input, answer, intent.received - SKEW)
         for kind in {event.entity.name for event in rule.events if event.entity}:
-            await self._creations.ended(kind, besides=self._own_creations())
+            await self._creations.parked(kind)
         reach(Point.DOUBT_SEEN)
         for output in outputs:
             drafts = self._decided(case, output) or ()
@@ -432,15 +434,12 @@ class Doubts:
         """Return the entities that the log does not know and that no call under way is making."""
         kind = want.entity.name
         found = [one async for one in self._listed(want.entity)]
-        await self._creations.ended(kind, besides=self._own_creations())
+        await self._creations.parked(kind)
         return [
             Candidate(one.key, one.fields, one.item)
             for one in found
             if self._log.state(EntityKey(kind, one.key)) is None
         ]
-
-    def _own_creations(self) -> set[int]:
-        return {each.left.creation.number for each in self._open.values() if each.left.creation is not None}
 
     async def _listed(self, entity: Entity) -> AsyncIterator[Found]:
         async for one in self._reader.all(entity):

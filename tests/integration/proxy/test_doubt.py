@@ -112,6 +112,21 @@ async def test_creates_in_doubt_at_the_same_time_are_told_apart(proxy: ProxyProc
     assert len(drafts(proxy.database)) == len(legacy.audit()) == 3
 
 
+async def test_a_create_in_doubt_does_not_wait_for_one_that_is_in_doubt_next(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        for fault in ("hang-before-commit", "error-before-commit", "hang-after-commit", "error-after-commit"):
+            group.create_task(call(proxy.url, "session.create", {"provider": "openai", "model": fault}, fault))
+    told = {intent.input["model"]: intent.outcome for intent in await settled(proxy.database)}
+
+    assert {model for model, outcome in told.items() if outcome is Outcome.APPLIED} == {
+        "hang-after-commit",
+        "error-after-commit",
+    }
+    assert len(drafts(proxy.database)) == len(legacy.audit()) == 2
+
+
 async def test_other_writers_wait_until_a_doubt_is_resolved_and_keep_the_legacys_order(
     proxy: ProxyProcess, legacy: Legacy
 ) -> None:

@@ -18,7 +18,7 @@ async def test_whoever_comes_later_waits_until_every_earlier_create_has_ended() 
     second.end()
     await waiting
 
-    assert creations.under_way("note") == creations.under_way("tag") == frozenset()
+    assert creations.open("note") == creations.open("tag") == frozenset()
 
 
 async def test_a_create_that_begins_later_is_not_waited_for() -> None:
@@ -30,15 +30,26 @@ async def test_a_create_that_begins_later_is_not_waited_for() -> None:
     first.end()
     await waiting
 
-    assert creations.under_way("note") == {later.number}
+    assert creations.open("note") == {later.number}
 
 
-async def test_other_kinds_and_those_left_out_are_not_waited_for() -> None:
+async def test_who_looks_into_a_doubt_waits_for_no_other_doubt_and_writers_wait_for_all() -> None:
     creations = Creations()
-    own = creations.begin({"note"})
+    in_doubt, under_way = creations.begin({"note"}), creations.begin({"note"})
     creations.begin({"tag"})
+    in_doubt.park()
+    looking = asyncio.get_running_loop().create_task(creations.parked("note"))
+    writing = asyncio.get_running_loop().create_task(creations.ended("note"))
+    await asyncio.sleep(0)
+    assert not looking.done()
+    under_way.park()
+    await looking
+    under_way.end()
+    await asyncio.sleep(0)
+    assert not writing.done()
+    in_doubt.end()
 
-    await creations.ended("note", besides={own.number})
+    await writing
 
 
 async def test_ending_twice_ends_once() -> None:
@@ -47,4 +58,4 @@ async def test_ending_twice_ends_once() -> None:
     first.end()
     first.end()
 
-    assert creations.under_way("note") == {other.number}
+    assert creations.open("note") == {other.number}
