@@ -71,7 +71,7 @@ async def everything(
     after=st.integers(0, 12),
     capacity=st.integers(1, 6),
     page=st.integers(1, 4),
-    late=st.integers(0, 3),
+    late=st.integers(0, 12),
 )
 def test_a_follower_sees_every_matching_event_once_in_order(
     before: list[str], writes: list[list[str]], pattern: str, after: int, capacity: int, page: int, late: int
