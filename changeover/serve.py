@@ -38,6 +38,7 @@ from proxy.refusal import Refusals
 from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind
 from proxy.spool import Spool
+from proxy.subscriptions.publish import Publisher, published_told, read_publication
 from proxy.subscriptions.routes import subscriptions
 from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
@@ -93,6 +94,7 @@ class Running:
     metrics: Metrics
     proofs: Proofs
     fail_open: FailOpen
+    publisher: Publisher
 
     def render_metrics(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
@@ -101,6 +103,11 @@ class Running:
     def ready(self) -> bool:
         """Tell whether the log can be written."""
         return self.log.trouble is None
+
+    async def publish(self, event: Json) -> Json:
+        """Put an event on the stream as clients may, without asking who may see its channel."""
+        publication = read_publication(event, self.log.head.epoch)
+        return published_told(await self.publisher.publish(publication, actor="admin"))
 
     async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
         """Append events for a command that found the log in this process's hands."""
@@ -375,7 +382,7 @@ async def _listening(
         keep_answers=settings.keep_answers,
     )
     proofs = Proofs(log, metrics)
-    running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs, fail_open)
+    running = Running(settings, contract, log, stages, fence, upstream, metrics, proofs, fail_open, channels.publisher)
     data, admin = Server(proxy, listener), Server(admin_app(running, token=settings.admin_token), admin_listener)
     if shipped := await fail_open.recover():
         logger.warning("spool_taken_over", calls=shipped)

@@ -2,7 +2,8 @@
 
 `GET /health` answers while the process lives, `GET /ready` while the log can be written, `GET /metrics` in the
 Prometheus text format, `GET /status` and `GET /stages` as JSON, `POST /stages/{phase}` changes a stage,
-`POST /events` appends events for a command that found the log in this process's hands.
+`POST /events` appends events for a command that found the log in this process's hands, `POST /publish` puts an event on
+the stream as far as the contract lets clients do so.
 Anything that is refused is answered as `{"error": sentence}`.
 """
 
@@ -43,6 +44,9 @@ class Control(Protocol):
 
     async def set_stage(self, phase: str, stage: str, *, reason: str, actor: str | None) -> Json:
         """Change a phase's stage; raises `Mendable` when it is refused."""
+
+    async def publish(self, event: Json) -> Json:
+        """Put an event on the stream as clients may; raises `PositionConflict` and other kinds of `Mendable`."""
 
     async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
         """Append events and return the last one's position; raises `PositionConflict` and other kinds of `Mendable`."""
@@ -106,6 +110,7 @@ def admin_app(control: Control, *, token: str | None = None) -> ASGIApp:
             Route("/stages", stages),
             Route("/stages/{phase}", _mended(set_stage), methods=["POST"]),
             Route("/events", _mended(_appending(control)), methods=["POST"]),
+            Route("/publish", _mended(_publishing(control)), methods=["POST"]),
         ]
     )
     return TokenGate(app, token) if token else app
@@ -125,6 +130,13 @@ def _appending(control: Control) -> Callable[[Request], Awaitable[Response]]:
             return _json({"error": str(conflict)}, 412)
 
     return append
+
+
+def _publishing(control: Control) -> Callable[[Request], Awaitable[Response]]:
+    async def publish(request: Request) -> Response:
+        return _json(await control.publish(await _object(request)), 201)
+
+    return publish
 
 
 def _mended(

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
 from proxy.subscriptions.feed import Feed, Unavailable
-from proxy.subscriptions.plain import conflict_told, published_told, reset_told
-from proxy.subscriptions.publish import IdTaken, Publisher, PublishRefused, read_publication
+from proxy.subscriptions.plain import conflict_told, reset_told
+from proxy.subscriptions.publish import IdTaken, Publisher, PublishRefused, published_told, read_publication
 from proxy.subscriptions.shapes import stored_event
 from proxy.subscriptions.snapshot import Snapshots, UnknownEntity
 from proxy.subscriptions.visibility import Credentials, SubscriberSight, Visibility

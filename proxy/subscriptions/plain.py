@@ -15,8 +15,15 @@ from urllib.parse import parse_qs
 from proxy.forward import Receive, Scope, Send, send_whole
 from proxy.roads.json import ClientLeft, TooLarge, whole_body
 from proxy.subscriptions.feed import Chunk, Feed, Reader, Unavailable
-from proxy.subscriptions.publish import LARGEST, IdTaken, Published, Publisher, PublishRefused, read_publication
-from proxy.subscriptions.shapes import Format, SocketCloud, SocketStored, SseCloud, SseStored, stored_event
+from proxy.subscriptions.publish import (
+    LARGEST,
+    IdTaken,
+    Publisher,
+    PublishRefused,
+    published_told,
+    read_publication,
+)
+from proxy.subscriptions.shapes import Format, SocketCloud, SocketStored, SseCloud, SseStored
 from proxy.subscriptions.snapshot import Snapshots, UnknownEntity
 from proxy.subscriptions.stream import EventStream
 from proxy.subscriptions.visibility import Credentials, Visibility
@@ -277,13 +284,6 @@ def read_wish(query: Mapping[str, Sequence[str]], headers: Sequence[tuple[bytes,
 def reset_told(why: Why, cursor: Cursor) -> dict[str, Json]:
     """Return what a client is told that cannot go on from its cursor."""
     return {"reason": why.value, "cursor": str(cursor), "snapshot": SNAPSHOT}
-
-
-def published_told(published: Published) -> dict[str, Json]:
-    """Return what a client is told of the event that it published."""
-    position = None if published.cursor is None else published.cursor.position
-    cursor = None if published.cursor is None else str(published.cursor)
-    return {"cursor": cursor, "event": stored_event(published.draft, position), "again": published.again}
 
 
 def conflict_told(conflict: PositionConflict, epoch: str) -> dict[str, Json]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.subscriptions.shapes import stored_event
 from shadow import json
 from shadow.contract import Contract, Publishable
 from shadow.errors import Mendable, PositionConflict
@@ -180,3 +181,10 @@ class Publisher:
         if (stored.channel, stored.type, data) != (draft.channel, draft.type, draft.data):
             raise IdTaken(f"another event has the id {draft.id} already; give this one an id of its own")
         return Published(stored, Cursor(self.log.head.epoch, event.position), again=True)
+
+
+def published_told(published: Published) -> dict[str, Json]:
+    """Return what a client is told of the event that it published."""
+    position = None if published.cursor is None else published.cursor.position
+    cursor = None if published.cursor is None else str(published.cursor)
+    return {"cursor": cursor, "event": stored_event(published.draft, position), "again": published.again}

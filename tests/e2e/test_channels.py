@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from shadow.json import Json
 from shadow.log import Log
@@ -186,3 +188,74 @@ async def test_calls_of_the_legacy_and_of_the_overlay_share_a_websocket(
     assert [session["id"] for session in recent["sessions"]] == [created["id"]]
     assert info["events"] == 0
     assert [item["key"] for item in snapshot["items"]] == [created["id"]]
+
+
+async def test_events_come_over_websocket_where_the_legacy_has_none(tmp_path: Path, node_client: NodeClient) -> None:
+    async with running_legacy(tmp_path / "legacy", "--delta", "0") as legacy:
+        proxy = await asyncio.to_thread(start, legacy, tmp_path)
+        try:
+            client = Client(f"{proxy.url}/trpc", "wsLink")
+            async with (
+                asyncio.timeout(60),
+                node_client.follow(client, "events.subscribeToAllSessions", {}) as items,
+            ):
+                await made(node_client, Client(f"{proxy.url}/trpc"), mutation("session.create", OPENAI))
+                item = await anext(items)
+            refused = await node_client.call(client, query("session.getRecent", {}))
+        finally:
+            await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert item["data"]["type"] == "session-created"
+    assert refused.error is not None
+    assert refused.error.code == "NOT_IMPLEMENTED"
+
+
+async def test_a_client_that_could_not_reach_the_legacy_connects_again_when_it_is_back(
+    tmp_path: Path, node_client: NodeClient
+) -> None:
+    """Meanwhile it has the events that there are, and clear errors for everything else."""
+    async with running_legacy(tmp_path / "legacy", "--ws") as legacy:
+        proxy = await asyncio.to_thread(start, legacy, tmp_path)
+        try:
+            await asyncio.to_thread(legacy.kill)
+            url = proxy.url.replace("http", "ws") + "/trpc"
+            follow = {"path": "events.subscribe", "input": {"pattern": "app:lifecycle", "replayLast": 9}}
+            ask = {"id": 2, "method": "query", "params": {"path": "session.getRecent", "input": {}}}
+            async with asyncio.timeout(60), connect(url) as socket:
+                await socket.send(json.dumps({"id": 1, "method": "subscription", "params": follow}))
+                while "legacy-down" not in (frame := await socket.recv()):
+                    assert "error" not in frame
+                await socket.send(json.dumps(ask))
+                error = json.loads(await socket.recv())["error"]
+                async with running_legacy(legacy.data, "--ws", port=legacy.port):
+                    said = [await socket.recv(), await socket.recv()]
+                    async with connect(url) as again:
+                        await again.send(json.dumps(ask))
+                        answer = json.loads(await again.recv())
+        finally:
+            await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert error["data"]["code"] == "SERVICE_UNAVAILABLE"
+    assert any("legacy-up" in str(frame) for frame in said)
+    assert '{"id":null,"method":"reconnect"}' in said
+    assert answer["result"]["data"]["sessions"] == []
+
+
+async def test_an_operator_publishes_through_the_admin_port(legacy: Legacy, tmp_path: Path) -> None:
+    proxy = await asyncio.to_thread(start, legacy, tmp_path)
+    event = {"channel": "app:notices", "type": "app-notice", "payload": {"text": "back at six"}, "id": "notice"}
+    try:
+        async with (
+            httpx.AsyncClient(trust_env=False) as http,
+            sse(f"{proxy.url}/_changeover/events", channel="app:notices") as reader,
+        ):
+            await reader.next()
+            published = await http.post(f"{proxy.admin}/publish", json=event)
+            seen = await reader.item()
+            refused = await http.post(f"{proxy.admin}/publish", json=event | {"type": "other"})
+    finally:
+        await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert published.status_code == 201
+    assert seen == published.json()["event"]
+    assert refused.status_code == 409
