@@ -46,6 +46,7 @@ function connect(command) {
     fetch: recordingFetch,
     ...(command.version === 10 ? {} : { transformer }),
     ...(command.methodOverride ? { methodOverride: 'POST' } : {}),
+    ...(command.pathSeparator ? { pathSeparator: command.pathSeparator } : {}),
   };
 
   function socketLink() {

@@ -38,6 +38,7 @@ class Client:
     headers: Mapping[str, str] = field(default_factory=dict)
     method_override: bool = False
     connection_params: Mapping[str, str] | None = None
+    separator: str | None = None
 
 
 class _Unset:
@@ -261,6 +262,7 @@ def _command(client: Client) -> _Line:
         "transformer": client.transformer,
         "headers": dict(client.headers),
         "methodOverride": client.method_override,
+        "pathSeparator": client.separator,
     }
     return (
         command if client.connection_params is None else command | {"connectionParams": dict(client.connection_params)}

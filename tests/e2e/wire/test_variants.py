@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from shadow.log import Log
 from tests.e2e.wire.contract import wire_contract
 from tests.e2e.wire.test_bytes import JSON
 from tests.support.node import stop
@@ -26,12 +27,12 @@ TOGETHER = (
 
 
 @contextmanager
-def both_ways(directory: Path, *flags: str, base: str = "/trpc") -> Iterator[Ways]:
-    """A server with these flags, and a proxy in front of it."""
-    contract = directory / "contract.toml"
-    contract.write_text(wire_contract("none").replace('"/trpc"', f'"{base}"'))
+def both_ways(directory: Path, *flags: str, base: str = "/trpc", contract: str = "") -> Iterator[Ways]:
+    """A server with these flags, and a proxy in front of it whose contract says this of the legacy, too."""
+    file = directory / "contract.toml"
+    file.write_text(wire_contract("none").replace('"/trpc"', f'"{base}"\n{contract}', 1))
     with running_wire_server(Wire(), directory, *flags) as server:
-        proxy = start_proxy(f"http://127.0.0.1:{server.port}", directory, contract=contract)
+        proxy = start_proxy(f"http://127.0.0.1:{server.port}", directory, contract=file)
         try:
             yield Ways(server.url, f"{proxy.url}{base}")
         finally:
@@ -66,3 +67,14 @@ async def test_the_api_may_be_mounted_deeper(tmp_path: Path, node_client: NodeCl
     with both_ways(tmp_path, "--base-path", "/api/v1/rpc", base="/api/v1/rpc") as ways:
         run = await same_for_a_client(node_client, ways, Client(ways.direct), *TOGETHER)
         assert [result.error is None for result in run.results] == [True, False, True, True, True]
+
+
+async def test_paths_may_be_written_with_another_separator(tmp_path: Path, node_client: NodeClient) -> None:
+    with both_ways(tmp_path, "--separator", "~", contract='separator = "~"') as ways:
+        client = Client(ways.direct, separator="~")
+        run = await same_for_a_client(node_client, ways, client, mutation("post.comment.add", {"text": "t"}))
+        assert [one.url.rpartition("/")[2] for one in run.http] == ["post~comment~add?batch=1"]
+        log = Log.read_only(f"sqlite:///{tmp_path / 'log.db'}")
+        said = [event.draft.data for event in log.read(("wire:all",), 0, 10)]
+        log.release()
+        assert [data["procedure"] for data in said] == ["post.comment.add"]

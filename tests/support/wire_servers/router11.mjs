@@ -16,8 +16,8 @@ function fail(code, message = 'refused') {
   throw new TRPCError({ code: code ?? 'CONFLICT', message });
 }
 
-export function router11({ transformer, isDev }) {
-  const t = initTRPC.create({ transformer, isDev });
+export function router11({ transformer, isDev, pathSeparator }) {
+  const t = initTRPC.create({ transformer, isDev, pathSeparator });
   const counted = t.procedure.use(({ path, next }) => {
     ran.note(path);
     return next();

@@ -35,6 +35,7 @@ const { values: flags } = parseArgs({
     'method-override': { type: 'boolean', default: false },
     'no-batching': { type: 'boolean', default: false },
     stack: { type: 'boolean', default: false },
+    separator: { type: 'string', default: '.' },
   },
 });
 const TRANSFORMERS = {
@@ -53,7 +54,7 @@ const createContext = () => ({});
 function start(name) {
   const [version, adapter, transformer] = name.split('-');
   const old = version === '10';
-  const router = (old ? router10 : router11)({ transformer: TRANSFORMERS[transformer], isDev: flags.stack });
+  const router = (old ? router10 : router11)({ transformer: TRANSFORMERS[transformer], isDev: flags.stack, pathSeparator: flags.separator });
   const api = old
     ? { router, createContext, responseMeta: responseMeta10, batching: { enabled: !flags['no-batching'] } }
     : {
