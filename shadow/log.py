@@ -40,6 +40,7 @@ class Log(Reader):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._trouble: Trouble | None = None
+        self._asked: list[tuple[Command, asyncio.Future[Any]]] = []
         self._writer = Writer(dialect, self._cache, self._report)
         self._writer.open()
         self._head = Cursor(self._writer.epoch, self._writer.head.position)
@@ -134,6 +135,7 @@ class Log(Reader):
         """Write what was asked for before, then let others have the log."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             await asyncio.to_thread(self._writer.close)
             self._drop_states()
             self.release()
@@ -168,8 +170,16 @@ class Log(Reader):
         if self._closed:
             raise LogUnavailable(Trouble.CLOSED, "this process has closed it")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.put(command, future)
+        if not self._asked:
+            self._loop.call_soon(self._hand_over)
+        self._asked.append((command, future))
         return future
+
+    def _hand_over(self) -> None:
+        """Give the writer all that was asked in one turn of the loop: waking its thread costs more than a command."""
+        if self._asked:
+            asked, self._asked = self._asked, []
+            self._writer.put(asked)
 
     def _report(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
         """Pass a report on to the event loop; called by the writer's thread."""

@@ -43,7 +43,7 @@ Result = tuple[int, ...] | tuple[Event, ...] | BaseException
 """What a command came to: intent ids, events, or the error that its caller gets."""
 
 _LARGEST = 4096
-"""Commands in one transaction at most, so that no caller waits for an endless one."""
+"""Commands from which on no more are taken into a transaction, so that no caller waits for an endless one."""
 
 _ADVANCE = "UPDATE log SET position = ?, hash = ?, last_intent = ?, batch = ?, writer = ? WHERE one = 1 AND batch = ?"
 """Moves the log's own row on from where it was last seen; of two writers only one can."""
@@ -70,7 +70,7 @@ class Writer:
         self._name = secrets.token_hex(8)
         self._connection: sa.Connection | None = None
         self._standings: dict[int, Standing] = {}
-        self._queue: queue.SimpleQueue[tuple[Command, object] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[tuple[Command, object]] | None] = queue.SimpleQueue()
         self._missed: list[Event] = []
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
@@ -88,9 +88,9 @@ class Writer:
             raise
         self._thread.start()
 
-    def put(self, command: Command, token: object) -> None:
-        """Queue a command; `token` comes back with its result."""
-        self._queue.put((command, token))
+    def put(self, commands: Sequence[tuple[Command, object]]) -> None:
+        """Queue commands, each with a token that comes back with its result."""
+        self._queue.put(commands)
 
     def close(self) -> None:
         """Write what is queued, then let the database go; blocks until then."""
@@ -107,12 +107,12 @@ class Writer:
         taken: list[tuple[Command, object]] = []
         try:
             while len(taken) < _LARGEST:
-                item = self._queue.get(block=not taken)
-                if item is None:
+                commands = self._queue.get(block=not taken)
+                if commands is None:
                     if taken:
                         self._queue.put(None)
                     break
-                taken.append(item)
+                taken += commands
         except queue.Empty:
             pass
         return taken
