@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -45,7 +44,7 @@ from proxy.trpc.transformers import TRANSFORMERS
 from proxy.upstream import Limits, Upstream, UpstreamError
 from shadow.contract import Contract, load
 from shadow.events import Draft, EntityKey
-from shadow.ids import new_id
+from shadow.ids import new_id, new_name
 from shadow.journal import QUARANTINED, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
@@ -377,7 +376,7 @@ async def _listening(
         max_body=settings.max_body,
         actor_header=settings.actor_header.lower().encode(),
         clock=clock,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=new_name,
         answers=log,
         keep_answers=settings.keep_answers,
     )

@@ -29,6 +29,10 @@ class Creations:
             self._open.setdefault(kind, {})[creation.number] = creation
         return creation
 
+    def any(self, kinds: Iterable[str]) -> bool:
+        """Tell whether a create of one of `kinds` has not ended."""
+        return any(kind in self._open for kind in kinds)
+
     def open(self, kind: str) -> frozenset[int]:
         """Return the numbers of the creates of `kind` that have not ended."""
         return frozenset(self._open.get(kind, ()))

@@ -17,9 +17,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.creations import Creation, Creations
 from proxy.doubt import Left, unnamed
@@ -51,8 +54,7 @@ StateReader = Callable[[EntityKey], dict[str, Json] | None]
 KeysOf = Callable[[str], Iterable[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call that may change something; without a rule it is recorded as unmapped."""
 
     index: int
@@ -63,8 +65,7 @@ class Call:
     """Finds out, once a call without a rule has succeeded, whether it surely changed nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """Who asked, when (milliseconds), and under which request id and idempotency key."""
 
     request: str
@@ -411,18 +412,25 @@ class Attempt:
         """Wait for what came before on the same entities, creates of unknown ones included; raises `EntityBusy`."""
         mirror = self._mirror
         wanted = sorted({key for keys in self._keys.values() for key in keys})
-        try:
-            async with asyncio.timeout(mirror.patience):
-                for kind in {key.entity for key in wanted if self._unknown(key)}:
-                    await mirror.creations.ended(kind)
-                self._held = set(await mirror.locks.acquire(key for key in wanted if self._is_strict(key)))
-        except TimeoutError:
-            raise EntityBusy(mirror.patience) from None
+        strict = [key for key in wanted if self._is_strict(key)]
+        if mirror.creations.any(key.entity for key in wanted) or not mirror.locks.take_free(strict):
+            await self._wait_for_locks(wanted, strict)
+        self._held = set(strict)
         if mirror.observer is not None:
             self._overlapping = mirror.observer.overlaps.enter(key for key in wanted if key not in self._held)
         for call in self._calls.values():
             if kinds := kinds_made(call, self._asked.received):
                 self._creations[call.index] = mirror.creations.begin(kinds)
+
+    async def _wait_for_locks(self, wanted: Sequence[EntityKey], strict: Sequence[EntityKey]) -> None:
+        mirror = self._mirror
+        try:
+            async with asyncio.timeout(mirror.patience):
+                for kind in {key.entity for key in wanted if self._unknown(key)}:
+                    await mirror.creations.ended(kind)
+                await mirror.locks.acquire(strict)
+        except TimeoutError:
+            raise EntityBusy(mirror.patience) from None
 
     def _is_strict(self, key: EntityKey) -> bool:
         contract = self._mirror.contract

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from shadow import json
 from shadow.dialect import Row
@@ -19,8 +20,7 @@ from shadow.schema import SEGMENT
 from shadow.state import Fields, State, follow
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """Where a log stands after its last transaction."""
 
     position: int
@@ -29,8 +29,7 @@ class Head:
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where an intent stands: its outcome and the positions of the events that it led to."""
 
     outcome: Outcome
@@ -40,22 +39,19 @@ class Standing:
     events: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """Record intents, all or none."""
 
     intents: Sequence[NewIntent]
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(msgspec.Struct, frozen=True):
     """Record outcomes with their events, all or none."""
 
     settlements: Sequence[Settlement]
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Append events, all or none, provided that the entities in `expected` are where the caller saw them.
 
     And provided that the channels in `unmoved` have no event after these positions.
@@ -63,11 +59,10 @@ class Append:
 
     drafts: Sequence[Draft]
     expected: Mapping[EntityKey, int]
-    unmoved: Mapping[str, int] = field(default_factory=dict)
+    unmoved: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(msgspec.Struct, frozen=True):
     """An event whose data are dropped; `effect` and `change` make up for it, so that later states still add up."""
 
     position: int
@@ -75,15 +70,13 @@ class Dropped:
     change: Fields | None
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(msgspec.Struct, frozen=True):
     """Forget the kept answers that have expired at a time."""
 
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class Thin:
+class Thin(msgspec.Struct, frozen=True):
     """Drop what events say, without touching their positions and hashes."""
 
     dropped: Sequence[Dropped]
@@ -92,8 +85,7 @@ class Thin:
 Command = Begin | Settle | Append | Forget | Thin
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """Events that were in the log before: `count` of them from `first` on."""
 
     first: int

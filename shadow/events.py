@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from shadow import json
 from shadow.json import Json
 
@@ -40,8 +42,7 @@ class EntityKey(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """An event before the log has given it a place.
 
     `id` is unique in a log: appending the same id again appends nothing. `time` is in milliseconds since
@@ -61,8 +62,7 @@ class Draft:
     cause: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One immutable fact in the log, at a dense, gap-free position counted from 1."""
 
     position: int

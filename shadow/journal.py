@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from shadow.errors import OutcomeRefused
 from shadow.events import Draft, EntityKey
 from shadow.json import Json
@@ -60,8 +62,7 @@ def moves(current: Outcome, wanted: Outcome) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class NewIntent:
+class NewIntent(msgspec.Struct, frozen=True):
     """One call that is about to be forwarded. Times are milliseconds since the Unix epoch.
 
     `input` is kept as given, so secrets must be sealed already. `deadline` is when the call can no longer
@@ -84,8 +85,7 @@ class NewIntent:
     keep_until: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What became of one intent at the time `at`; `answer` is kept if the intent has an idempotency key.
 
     NOT_APPLIED frees the key, and so does REJECTED without an answer.

@@ -49,6 +49,14 @@ class EntityLocks:
             raise
         return tuple(taken)
 
+    def take_free(self, keys: Sequence[EntityKey]) -> bool:
+        """Take the locks of all `keys` (no key twice) if nobody holds any of them; tells whether it did."""
+        if any(key in self._waiting for key in keys):
+            return False
+        for key in keys:
+            self._waiting[key] = deque()
+        return True
+
     def release(self, taken: Sequence[EntityKey]) -> None:
         """Free what `acquire` returned."""
         for key in reversed(taken):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from shadow.events import Effect, EntityKey
 from shadow.json import Json
@@ -13,8 +14,7 @@ from shadow.json import Json
 Fields = dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """An entity after its event at `position`; `fields` is None when it is not there (deleted, or never made).
 
     Fields are shared, not copied: whoever reads them must not change them.

@@ -14,9 +14,10 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from shadow import faults, json, migrations, statements
@@ -363,7 +364,7 @@ class Writer:
         migrations.migrate(connection)
         if connection.execute(sa.select(log.c.epoch)).first() is None:
             birth = Head(0, GENESIS, 0, 0)
-            row = {"one": 1, "epoch": secrets.token_hex(3), "writer": self._name, **asdict(birth)}
+            row = {"one": 1, "epoch": secrets.token_hex(3), "writer": self._name, **msgspec.structs.asdict(birth)}
             connection.execute(log.insert(), row)
         connection.exec_driver_sql("COMMIT")
 

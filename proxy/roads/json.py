@@ -201,4 +201,7 @@ def readable_encodings(value: bytes) -> bytes:
 
 def header(headers: Pairs, wanted: bytes) -> bytes:
     """Return the value of the first header called `wanted` (in lower case), or nothing."""
-    return next((value for name, value in headers if name.lower() == wanted), b"")
+    for name, value in headers:
+        if len(name) == len(wanted) and name.lower() == wanted:
+            return value
+    return b""
