@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,33 @@ class Statement:
         object.__setattr__(self, "body", self.body.replace("{columns}", names))
 
 
-def run(
-    connection: sa.Connection, dialect: Dialect, statement: Statement, rows: Sequence[Row]
-) -> Iterator[sa.Row[Any]]:
-    """Carry out a statement for all rows and yield what it returns; nothing happens until it is iterated."""
+def run(connection: sa.Connection, dialect: Dialect, statement: Statement, rows: Sequence[Row]) -> list[Any]:
+    """Carry out a statement for all rows and return what it returns."""
+    found: list[Any] = []
     for start in range(0, len(rows), dialect.most_rows):
         some = rows[start : start + dialect.most_rows]
         sql = dialect.with_rows(statement.columns, len(some)) + statement.body
-        result = connection.exec_driver_sql(sql, dialect.parameters(some))
-        if result.returns_rows:
-            yield from result
+        cursor = execute(connection, sql, dialect.parameters(some))
+        if cursor.description is not None:
+            found += cursor.fetchall()
+    return found
+
+
+def execute(connection: sa.Connection, sql: str, parameters: Sequence[object]) -> Any:
+    """Carry out SQL on the driver's own cursor and return that; raises DBAPIError.
+
+    SQLAlchemy's way through a statement costs more than the statement itself does in SQLite.
+    """
+    driver = connection.dialect.loaded_dbapi
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+    except BaseException as error:
+        cursor.close()  # or else the connection would outlive its own end, and hold its locks
+        if isinstance(error, driver.Error):
+            raise sa.exc.DBAPIError.instance(None, None, error, driver.Error) from error
+        raise
+    return cursor
 
 
 INSERT_EVENTS = Statement(

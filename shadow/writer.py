@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ class Writer:
         self._cache = cache
         self._report = report
         self._name = secrets.token_hex(8)
+        self._advance = _ADVANCE.replace("?", dialect.mark)
         self._connection: sa.Connection | None = None
         self._standings: dict[int, Standing] = {}
         self._queue: queue.SimpleQueue[Sequence[tuple[Command, object]] | None] = queue.SimpleQueue()
@@ -229,8 +230,7 @@ class Writer:
                 missing.append(key)
         if missing:
             generation = self._cache.generation
-            for row in self._rows(connection, statements.READ_STATES, missing):
-                entity, text, fields, position = tuple(row)
+            for entity, text, fields, position in self._do(connection, statements.READ_STATES, missing):
                 state = None if position is None else State(fields and json.decode(fields), position)
                 states[EntityKey(entity, text)] = state
             self._cache.remember({key: states[key] for key in missing}, generation)
@@ -240,14 +240,15 @@ class Writer:
         standings = {id: self._standings[id] for id in ids if id in self._standings}
         missing = [(id,) for id in ids if id not in standings]
         if missing:
-            for row in self._rows(connection, statements.READ_STANDINGS, missing):
-                standings[row.id] = _standing(row)
+            for id, *row in self._do(connection, statements.READ_STANDINGS, missing):
+                standings[id] = _standing(*row)
         return standings
 
     def _write(self, connection: sa.Connection, batch: Batch) -> None:
         head = batch.head
-        moved = connection.exec_driver_sql(
-            _ADVANCE.replace("?", self._dialect.mark),
+        moved = statements.execute(
+            connection,
+            self._advance,
             (head.position, head.hash, head.last_intent, head.batch, self._name, head.batch - 1),
         )
         if moved.rowcount != 1:
@@ -280,12 +281,8 @@ class Writer:
         self._do(connection, statements.FREE_ANSWERS, batch.freed_rows)
         faults.reach(Point.INSIDE_SETTLE)
 
-    def _do(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> None:
-        for _ in self._rows(connection, statement, rows):
-            pass
-
-    def _rows(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> Iterator[sa.Row[Any]]:
-        return statements.run(connection, self._dialect, statement, rows)
+    def _do(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> list[Any]:
+        return statements.run(connection, self._dialect, statement, rows) if rows else []
 
     def _committed(self, batch: Batch) -> None:
         if batch.intent_rows:
@@ -336,7 +333,7 @@ class Writer:
     def _known(self, connection: sa.Connection, commands: Iterable[Command]) -> dict[str, int]:
         """Return the positions of those of the commands' events that are in the log already."""
         ids = [(draft.id,) for command in commands for draft in _drafts(command)]
-        return {row.id: row.position for row in self._rows(connection, statements.READ_KNOWN, ids)}
+        return dict(self._do(connection, statements.READ_KNOWN, ids))
 
     def _open_again(self) -> sa.Connection:
         """Return the connection, opened anew if it was lost; raises LogUnavailable."""
@@ -378,8 +375,9 @@ class Writer:
         self.epoch = row.epoch
         self.head = Head(row.position, row.hash, row.last_intent, row.batch)
         self._cache.clear()
-        unsettled = sa.select(intents).where(intents.c.outcome.in_(UNSETTLED))
-        self._standings = {one.id: _standing(one) for one in connection.execute(unsettled)}
+        columns = (intents.c.outcome, intents.c.idempotency, intents.c.call_index, intents.c.position, intents.c.events)
+        unsettled = sa.select(intents.c.id, *columns).where(intents.c.outcome.in_(UNSETTLED))
+        self._standings = {id: _standing(*row) for id, *row in connection.execute(unsettled)}
 
     def _take_missed(self) -> list[Event]:
         missed, self._missed = self._missed, []
@@ -435,8 +433,8 @@ def _drafts(command: Command) -> list[Draft]:
             return []
 
 
-def _standing(row: sa.Row[Any]) -> Standing:
-    return Standing(Outcome(row.outcome), row.idempotency, row.call_index, row.position or 0, row.events)
+def _standing(outcome: str, idempotency: str | None, index: int, position: int | None, events: int) -> Standing:
+    return Standing(Outcome(outcome), idempotency, index, position or 0, events)
 
 
 def _reason(error: sa.exc.DBAPIError) -> str:
