@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 PAGE = 100
@@ -76,6 +77,12 @@ class Notes:
         return f'{{"result":{{"data":{self._texts[len(self._texts) - 1 - int(key.partition("-")[0], 16)]}}}}}'
 
 
+def _answered(notes: Notes, procedure: str, wanted: dict[str, Any]) -> str:
+    if procedure.endswith("list"):
+        return notes.page(wanted.get("cursor"))
+    return notes.one(wanted["id"]) if "id" in wanted else "{}"
+
+
 async def serve(count: int) -> None:
     """Answer `note.list` and `note.get` until the process is ended; prints the port."""
     notes = Notes(count)
@@ -85,10 +92,7 @@ async def serve(count: int) -> None:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 procedure, _, query = head.split(b" ", 2)[1].decode().partition("?input=")
-                wanted = json.loads(unquote(query))
-                listing = procedure.endswith("list")
-                text = notes.page(wanted.get("cursor")) if listing else notes.one(wanted["id"])
-                body = text.encode()
+                body = _answered(notes, procedure, json.loads(unquote(query) or "{}")).encode()
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
                 )
