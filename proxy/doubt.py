@@ -326,6 +326,9 @@ class Doubts:
             await self._learn_of_others()
         reach(Point.DOUBT_SEEN)
         births = [self._attributed(doubt, want, strangers[want.entity.name]) for want in doubt.wanted or ()]
+        births = [
+            birth._replace(found=[await self._whole(birth.want.entity, one) for one in birth.found]) for birth in births
+        ]
         async with self._locked([EntityKey(want.entity.name, it.key) for want, found, _ in births for it in found]):
             settlement = self._settlement(case, looks, births)
             await self._log.settle([settlement])
@@ -445,6 +448,15 @@ class Doubts:
         async for one in self._reader.all(entity):
             if self._log.state(EntityKey(entity.name, one.key)) is None:
                 yield one
+
+    async def _whole(self, entity: Entity, listed: Candidate) -> Candidate:
+        """Return a listed entity with all its fields: a list may show fewer than the single read."""
+        if entity.get is None:
+            return listed
+        found = await self._reader.one(entity, listed.key)
+        if found is None:
+            raise _MovedOn
+        return Candidate(listed.key, found.fields, found.item)
 
     async def _learn_of_others(self) -> None:
         """Find out what the other creates in doubt would have made: what we found may be theirs."""
