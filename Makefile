@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 LEGACY := examples/legacy
 NODE_STAMP := $(LEGACY)/node_modules/.installed-$(shell cat $(LEGACY)/package-lock.json 2>/dev/null | cksum | cut -d' ' -f1)
-TEST_ARGS ?= -n 2
+TEST_ARGS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-wire bench check lock clean

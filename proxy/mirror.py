@@ -371,8 +371,20 @@ class Attempt:
                 self._leave(settlement, owed=None)
             else:
                 self._close(settlement)
+        if self._intents:
+            self._release_settled()
         reach(Point.SETTLED)
         return events
+
+    def _release_settled(self) -> None:
+        """Free what only settled calls held: in a stream the others may go on for long."""
+        needed = {key for index in self._intents for key in self._keys[index]} | self._unclear
+        needed.update(key for left in self._left for key in left.keys)
+        free = self._held - needed
+        self._mirror.locks.release(sorted(free))
+        self._held -= free
+        for index in self._creations.keys() - self._intents.keys():
+            self._creations.pop(index).end()
 
     async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         loop = asyncio.get_running_loop()

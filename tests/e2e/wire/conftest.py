@@ -59,3 +59,11 @@ def _ways(server: WireServer, proxies: Callable[[Wire], ProxyProcess]) -> Ways:
 def _unique() -> str:
     """A name that no other test uses."""
     return uuid.uuid4().hex
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one server together, so that only one worker starts the proxy before it."""
+    for item in items:
+        wire = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
+        if isinstance(wire, Wire):
+            item.add_marker(pytest.mark.xdist_group(str(wire)))

@@ -164,6 +164,17 @@ async def test_a_settlement_that_comes_twice_counts_once(mirror: Mirror, log: Lo
     assert (len(first), again, log.head.position) == (1, (), 1)
 
 
+async def test_an_entity_is_free_when_its_call_is_settled_though_others_of_the_request_go_on(mirror: Mirror) -> None:
+    calls = [call(mirror, "note.edit", {"id": key, "text": "t"}, index) for index, key in enumerate("ab")]
+    async with mirror.attempt(calls, ASKED) as attempt:
+        await attempt.settle({0: Success({"success": True})})
+        assert not mirror.locks.held(EntityKey("note", "a"))
+        assert mirror.locks.held(EntityKey("note", "b"))
+        await attempt.settle({1: Success({"success": True})})
+
+    assert len(mirror.locks) == 0
+
+
 async def test_two_attempts_on_one_entity_run_one_after_the_other(mirror: Mirror) -> None:
     order: list[str] = []
 
