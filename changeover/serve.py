@@ -13,11 +13,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TextIO, cast
 
 import structlog
 import uvloop
 
-from changeover.output import emit_json
+from changeover.output import BestEffort, emit_json
 from changeover.settings import Settings
 from changeover.watching import Proofs, watching
 from proxy.admin import admin_app
@@ -74,7 +75,10 @@ def collect_less_often() -> None:
 
 
 def configure_logging() -> None:
-    """Log JSON lines to standard error; nothing secret is ever handed to the log."""
+    """Log JSON lines to standard error; nothing secret is ever handed to the log.
+
+    A line that cannot be written, as on a full disk, is dropped: what it tells of must go on.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -82,7 +86,7 @@ def configure_logging() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", BestEffort(sys.stderr))),
     )
 
 

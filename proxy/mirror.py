@@ -199,6 +199,9 @@ class Attempt:
             self._intents = dict(zip(self._calls, ids, strict=True))
 
     async def _begin_in_spool(self, fail_open: FailOpen, intents: Sequence[NewIntent]) -> None:
+        if self._asked.idempotency is not None:
+            # Whoever sends a key would rather wait than have it done twice, and a retry could not be recognised.
+            raise LogUnavailable(Trouble.GONE, "what is sent with an Idempotency-Key is not taken without the log")
         numbers = await fail_open.tried(intents, [call.input for call in self._calls.values()])
         self._spooled = dict(zip(self._calls, numbers, strict=True))
 
@@ -496,7 +499,7 @@ class Attempt:
             idempotency=asked.idempotency,
             fingerprint=asked.fingerprint,
             keep_until=asked.keep_until,
-            deadline=asked.received + round(self._mirror.contract.legacy.max_request * 1000),
+            deadline=self._mirror.clock() + round(self._mirror.contract.legacy.max_request * 1000),
         )
 
     def _settlement(self, call: Call, outcome: CallOutcome, *, answered: bool) -> Settlement:

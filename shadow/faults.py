@@ -70,6 +70,12 @@ _target = _armed(os.environ.get("CHANGEOVER_FAULT", ""))
 _arrivals = itertools.count(1)
 
 
+def arm(setting: str) -> None:
+    """Arm this process as the environment variable would have at its start; for a process that was forked."""
+    global _target  # noqa: PLW0603 - a process has one fate
+    _target = _armed(setting)
+
+
 def reach(point: Point) -> None:
     """Say that the write path has come to `point`; kills this process if it is armed for it."""
     if _target is not None and point is _target[0] and next(_arrivals) == _target[1]:

@@ -96,6 +96,20 @@ async def test_a_create_whose_key_nobody_heard_is_found_by_listing(
         assert (found["provider"], found["model"]) == ("openai", "gpt-5")
 
 
+async def test_a_create_is_found_although_a_listed_item_lacks_some_of_its_fields(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    """The contract says which rules a session begins with, and the list of sessions does not show them."""
+    given = {"provider": "openai", "model": "gpt-5", "content": "hello"}
+    await call(proxy.url, "message.add", given, "reset-after-commit")
+    await settled(proxy.database)
+
+    (session,) = [row.key for row in legacy.audit() if row.entity == "session"]
+    found = fields(proxy.database, "session", session)
+    assert found is not None
+    assert found["model"] == "gpt-5"
+
+
 async def test_creates_in_doubt_at_the_same_time_are_told_apart(proxy: ProxyProcess, legacy: Legacy) -> None:
     models = [f"m{number}" for number in range(6)]
     points = ["before" if number % 2 else "after" for number in range(6)]

@@ -56,8 +56,12 @@ def full_disk(proxy: ProxyProcess) -> Iterator[None]:
             resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, old)
 
 
-async def call(proxy: ProxyProcess, procedure: str, given: Any, fault: str | None = None) -> httpx.Response:
+async def call(
+    proxy: ProxyProcess, procedure: str, given: Any, fault: str | None = None, key: str | None = None
+) -> httpx.Response:
     headers = {} if fault is None else {"x-fault": fault}
+    if key is not None:
+        headers["idempotency-key"] = key
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
         return await client.post(f"{proxy.url}/trpc/{procedure}", json=given, headers=headers)
 
@@ -84,6 +88,18 @@ async def test_a_phase_that_fails_closed_refuses_before_anything_is_forwarded(
     assert accepted.status_code == 200
     assert [row.procedure for row in legacy.audit()] == ["rules.toggle"]
     assert [draft.type for draft in drafts(proxy.database)] == ["rule-toggled"]
+
+
+async def test_a_phase_that_fails_open_takes_nothing_that_must_not_happen_twice(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    """Without the log a retry could not be recognised, so what is sent with a key is refused before it is forwarded."""
+    with full_disk(proxy):
+        refused = await call(proxy, "session.create", CREATE, key="once")
+    again = await call(proxy, "session.create", CREATE, key="once")
+
+    assert (refused.status_code, again.status_code) == (503, 200)
+    assert len(legacy.audit()) == 1
 
 
 async def test_a_phase_that_fails_open_goes_on_and_is_shipped_in_order(proxy: ProxyProcess, legacy: Legacy) -> None:

@@ -97,7 +97,8 @@ async def test_an_intent_is_durable_before_anything_can_be_forwarded(mirror: Mir
         await attempt.settle({0: Success({"success": True})})
 
     assert (intent.outcome, intent.entity_key, intent.stage_epoch) == (Outcome.OPEN, EntityKey("note", "n"), 3)
-    assert intent.deadline == 900 + 1000 * mirror.contract.legacy.max_request
+    assert intent.received == 900
+    assert intent.deadline == 1000 + 1000 * mirror.contract.legacy.max_request, "counted from when it is forwarded"
 
 
 async def test_a_result_becomes_an_event_and_state_in_one_transaction(mirror: Mirror, log: Log) -> None:

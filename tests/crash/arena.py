@@ -1,0 +1,280 @@
+"""A real legacy and a real proxy in front of it, both of which may die at any moment and are brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import secrets
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from shadow.errors import LogError
+from shadow.events import EntityKey
+from shadow.faults import Point
+from shadow.journal import UNSETTLED
+from shadow.log import Log
+from shadow.reader import Reader
+from tests.crash.facts import Said
+from tests.crash.nursery import Child, Nursery
+from tests.support.contracts import contract_with
+from tests.support.legacy import Legacy, start_legacy
+
+LOOK = 0.03
+"""Seconds between two looks at what another process does."""
+
+MAX_REQUEST = ('max_request = "30s"', 'max_request = "500ms"')
+"""No request lives longer in this legacy, so that doubts settle soon; the script asks for no longer delays."""
+
+FAIL_OPEN = ('on_log_failure = "fail_closed"', 'on_log_failure = "fail_open"')
+"""The sessions go on while the log cannot be written; all other phases are closed then."""
+
+FULL = 16 * 1024
+"""Bytes beyond which no file can be written on a full disk: the database is longer, the spool is not."""
+
+RESPONSE_TIMEOUT = 0.25
+"""Seconds after which the proxy gives up waiting for an answer."""
+
+WITNESS = """
+CREATE TABLE IF NOT EXISTS witness (seq INTEGER PRIMARY KEY, fields TEXT);
+CREATE TRIGGER IF NOT EXISTS witnesses AFTER INSERT ON audit BEGIN
+    INSERT INTO witness VALUES (NEW.seq, CASE NEW.entity
+        WHEN 'session' THEN (SELECT json_object('title', title, 'provider', provider, 'model', model,
+            'agentId', agentId, 'enabledRuleIds', json(enabledRuleIds)) FROM sessions WHERE id = NEW.key)
+        WHEN 'message' THEN (SELECT json_object('sessionId', sessionId, 'role', role, 'content', content)
+            FROM messages WHERE id = NEW.key)
+    END);
+END;
+"""
+"""Makes the legacy's own database keep, in each of its transactions, what the changed entity looked like then."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an arena has lived through."""
+
+    proxy_kills: int = 0
+    legacy_kills: int = 0
+    reached: set[Point] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Arena:
+    """Both processes, and what is known of them."""
+
+    folder: Path
+    nursery: Nursery
+    contract: Path
+    ports: tuple[int, int, int]
+    """Of the legacy, the proxy and its admin port."""
+    legacy: Legacy
+    database: str
+    proxy: Child | None = None
+    reader: Reader | None = None
+    tally: Tally = field(default_factory=Tally)
+    said: dict[str, Said] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    down_since: dict[str, float] = field(default_factory=dict)
+    down: float = 0.0
+    """Seconds for which one of the two was away, in this round."""
+    offs: list[tuple[int, int]] = field(default_factory=list)
+    """From when to when (milliseconds) the phase of the round's setting may have been off."""
+    unsure: set[EntityKey] = field(default_factory=set)
+    """What was written while its phase was off, so that nobody can say what the log should have of it."""
+    points: list[tuple[Point, int]] = field(default_factory=list)
+    _up: asyncio.Event = field(default_factory=asyncio.Event)
+    _closing: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the proxy."""
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    @property
+    def admin(self) -> str:
+        """Where the proxy's admin port is."""
+        return f"http://127.0.0.1:{self.ports[2]}"
+
+    def make_secret(self) -> str:
+        """Make up a secret whose beginning, which the legacy shows, is not told from others by chance."""
+        secret = "sk-" + secrets.token_hex(16)
+        self.secrets.append(secret)
+        return secret
+
+    async def serving(self) -> None:
+        """Wait until the proxy is there."""
+        await self._up.wait()
+
+    async def start_proxy(self) -> None:
+        """Start the proxy, armed with the next point if there is one; it may not live to be ready."""
+        fault = ":".join(map(str, self.points.pop(0))) if self.points else ""
+        arguments = [
+            *("serve", "--legacy", f"http://127.0.0.1:{self.ports[0]}", "--contract", str(self.contract)),
+            *("--database", self.database, "--initial-stage", "dualwrite", "--response-timeout", str(RESPONSE_TIMEOUT)),
+            *("--port", str(self.ports[1]), "--admin-port", str(self.ports[2]), "--drain", "5"),
+        ]
+        self.proxy = await self.nursery.start(arguments, self.folder / "proxy" / "proxy.log", fault=fault)
+        self._is_up("proxy")
+        if not self.proxy.ended.done():
+            self._up.set()
+
+    async def keep_proxy(self) -> None:
+        """Bring the proxy back whenever it has died."""
+        while True:
+            assert self.proxy is not None
+            await asyncio.shield(self.proxy.ended)
+            self._up.clear()
+            self._is_down("proxy")
+            self.tally.proxy_kills += 1
+            if not self.proxy.was_killed:
+                raise AssertionError(f"the proxy ended by itself: {self.proxy.said()}")
+            await self.start_proxy()
+
+    async def keep_legacy(self) -> None:
+        """Bring the legacy back, at its address, whenever it has died."""
+        while True:
+            await asyncio.to_thread(self.legacy.process.wait)
+            self._is_down("legacy")
+            self.tally.legacy_kills += 1
+            if self.legacy.process.stdout is not None:
+                self.legacy.process.stdout.close()
+            self.legacy = await asyncio.to_thread(
+                start_legacy, self.legacy.data, "--faults", "--delta", "0", port=self.ports[0]
+            )
+            self._is_up("legacy")
+
+    async def arm(self, points: Sequence[tuple[Point, int]]) -> None:
+        """Have the proxy kill itself at these points, one after the other; starts it anew."""
+        self.points = list(points)
+        await self.kill_proxy()
+        await self.serving()
+
+    async def kill_proxy(self) -> None:
+        """Kill -9."""
+        await self.serving()
+        assert self.proxy is not None
+        self._up.clear()
+        self.proxy.kill()
+
+    def kill_legacy(self) -> None:
+        """Kill -9."""
+        if self.legacy.process.poll() is None:
+            os.kill(self.legacy.process.pid, signal.SIGKILL)
+
+    async def freeze_legacy(self, seconds: float) -> None:
+        """Stop the legacy in the middle of whatever it does, and let it go on after a while."""
+        pid = self.legacy.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    async def fill_disk(self, seconds: float) -> None:
+        """Let no file of the proxy grow for a while."""
+        await self.serving()
+        assert self.proxy is not None
+        pid, free = self.proxy.pid, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FULL, resource.RLIM_INFINITY))
+        self._is_down("disk")
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if not self.proxy.ended.done():
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, free)
+            self._is_up("disk")
+
+    async def flip_stage(self, phase: str, seconds: float) -> None:
+        """Turn a phase off, and on again after a while."""
+        self.unsure |= {EntityKey("rule", "concise"), EntityKey("agent", "selected")}
+        async with httpx.AsyncClient(base_url=self.admin, timeout=30, trust_env=False) as http:
+            began = time.time_ns() // 1_000_000
+            for stage in ("off", "dualwrite"):
+                while True:
+                    answer = await http.post(f"/stages/{phase}", json={"stage": stage, "reason": "the test wants it"})
+                    if answer.status_code == 200 or "already" in answer.text:
+                        break
+                    await asyncio.sleep(LOOK)
+                await asyncio.sleep(seconds)
+            self.offs.append((began, time.time_ns() // 1_000_000))
+
+    async def quiet(self) -> None:
+        """Wait until both are there, nothing is in flight and no doubt is left that can be resolved."""
+        calm = 0
+        async with httpx.AsyncClient(base_url=self.admin, timeout=10, trust_env=False) as http:
+            while calm < 2:
+                await asyncio.sleep(LOOK)
+                await self.serving()
+                calm = calm + 1 if not self.down_since and await self._is_quiet(http) else 0
+
+    async def _is_quiet(self, http: httpx.AsyncClient) -> bool:
+        try:
+            status = (await http.get("/status")).json()
+            unsettled = await asyncio.to_thread(self.reading().intents, UNSETTLED)
+        except (httpx.HTTPError, LogError):
+            return False
+        if status["log"]["spooled"] or any(phase["in_flight"] for phase in status["phases"]):
+            return False
+        return all((intent.detail or "").startswith("quarantined:") for intent in unsettled)
+
+    def reading(self) -> Reader:
+        """Return the log, for reading beside the proxy."""
+        if self.reader is None:
+            self.reader = Log.read_only(self.database)
+        return self.reader
+
+    def _is_down(self, who: str) -> None:
+        self.down_since.setdefault(who, time.monotonic())
+
+    def _is_up(self, who: str) -> None:
+        since = self.down_since.pop(who, None)
+        if since is not None:
+            self.down += time.monotonic() - since
+
+
+@asynccontextmanager
+async def arena(folder: Path, nursery: Nursery, *, fail_open: bool = False) -> AsyncIterator[Arena]:
+    """A fresh legacy and a proxy in front of it, kept alive for the length of a block."""
+    legacy = await asyncio.to_thread(start_legacy, folder / "legacy", "--faults", "--delta", "0")
+    (folder / "proxy").mkdir(parents=True)
+    with closing(sqlite3.connect(legacy.data / "assistant.db", timeout=10)) as database:
+        database.executescript(WITNESS)
+    ports = (legacy.port, *free_ports())
+    database_url = f"sqlite:///{folder / 'proxy' / 'log.db'}"
+    here = Arena(
+        folder,
+        nursery,
+        contract_with(folder, MAX_REQUEST, *((FAIL_OPEN,) if fail_open else ())),
+        ports,
+        legacy,
+        database_url,
+    )
+    try:
+        await here.start_proxy()
+        async with asyncio.TaskGroup() as keepers:
+            keeping = [keepers.create_task(here.keep_proxy()), keepers.create_task(here.keep_legacy())]
+            yield here
+            for task in keeping:
+                task.cancel()
+    finally:
+        if here.reader is not None:
+            here.reader.release()
+        if here.proxy is not None:
+            here.proxy.kill()
+        await asyncio.to_thread(here.legacy.kill)
+
+
+def free_ports() -> tuple[int, int]:
+    """Return two ports that were free a moment ago."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
