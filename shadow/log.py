@@ -14,6 +14,7 @@ from shadow.batch import Append, Begin, Command, Dropped, Forget, Settle, Thin
 from shadow.dialect import Dialect, dialect_of
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Cursor, Draft, EntityKey, Event
+from shadow.folding import LAG
 from shadow.journal import NewIntent, Settlement
 from shadow.reader import Reader
 from shadow.state import State, StateCache
@@ -34,14 +35,14 @@ class Log(Reader):
     database cannot be written, and works again when it can.
     """
 
-    def __init__(self, dialect: Dialect, *, cached_states: int) -> None:
+    def __init__(self, dialect: Dialect, *, cached_states: int, lag: int = LAG) -> None:
         self._cache = StateCache(cached_states)
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._trouble: Trouble | None = None
         self._asked: list[tuple[Command, asyncio.Future[Any]]] = []
-        self._writer = Writer(dialect, self._cache, self._report)
+        self._writer = Writer(dialect, self._cache, self._report, lag=lag)
         self._writer.open()
         self._head = Cursor(self._writer.epoch, self._writer.head.position)
         super().__init__(dialect, dialect.readers())
@@ -49,13 +50,13 @@ class Log(Reader):
         self._state_query = _STATE_QUERY.replace("?", dialect.mark)
 
     @classmethod
-    def open(cls, url: str, *, cached_states: int = 50_000) -> Log:
-        """Open the log at a database URL for writing; makes or migrates it.
+    def open(cls, url: str, *, cached_states: int = 50_000, lag: int = LAG) -> Log:
+        """Open the log at a database URL for writing; makes or migrates it. `lag` is that of `shadow.folding`.
 
         Blocks for some tens of milliseconds, some hundreds when there is something to migrate. Raises
         DatabaseTooNew, DatabaseBusy (another process writes it), or DatabaseRefused.
         """
-        return cls(dialect_of(url), cached_states=cached_states)
+        return cls(dialect_of(url), cached_states=cached_states, lag=lag)
 
     @staticmethod
     def read_only(url: str) -> Reader:

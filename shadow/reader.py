@@ -6,7 +6,7 @@ A reader never writes and never waits for the writer. Its methods block and are 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -29,6 +29,9 @@ DROPPED = ""
 
 _PAGE = 5_000
 """Events read at once by what goes through the whole log."""
+
+_KEYS = 500
+"""States asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +203,25 @@ class Reader:
 
     def state(self, key: EntityKey) -> State | None:
         """Return the state of an entity, or None if no event ever named it."""
-        query = sa.select(states.c.fields, states.c.position).where(
-            states.c.entity == key.entity, states.c.key == key.key
-        )
         with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else State(_fields(row.fields), row.position)
+            newer = _newer(connection, events.c.entity == key.entity, events.c.key == key.key)
+            return newer.get(key) or _in_table(connection, [key]).get(key)
 
     def states(self, entity: str, after_key: str | None, limit: int) -> list[tuple[EntityKey, State]]:
         """Return a page of an entity's states in the order of their keys, deleted ones included."""
-        query = sa.select(states).where(states.c.entity == entity).order_by(states.c.key).limit(limit)
+        wanted, named = [states.c.entity == entity], [events.c.entity == entity]
         if after_key is not None:
-            query = query.where(states.c.key > after_key)
+            wanted.append(states.c.key > after_key)
+            named.append(events.c.key > after_key)
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [(EntityKey(row.entity, row.key), State(_fields(row.fields), row.position)) for row in rows]
+            newer = _newer(connection, *named)
+            rows = connection.execute(sa.select(states).where(*wanted).order_by(states.c.key).limit(limit)).all()
+        # What is new may have keys beyond this page; they are cut off with the rest.
+        page = {EntityKey(row.entity, row.key): State(_fields(row.fields), row.position) for row in rows}
+        if len(rows) == limit:
+            last = rows[-1].key if rows else ""
+            newer = {key: state for key, state in newer.items() if key.key <= last}
+        return sorted((page | newer).items())[:limit]
 
     def keys(self, entity: str) -> Iterator[str]:
         """Yield the keys of all entities of a kind that are there, in order."""
@@ -243,12 +250,8 @@ class Reader:
 
     def replay(self, after: int = 0) -> Iterator[Change]:
         """Yield position, time, entity key, effect and change of every event that names an entity, in order."""
-        columns = ("position", "time", "entity", "key", "effect", "change")
-        query = sa.select(*(events.c[column] for column in columns)).where(events.c.entity.is_not(None))
-        for rows in self._pages(query, after):
-            for row in rows:
-                key = EntityKey(row.entity, row.key)
-                yield row.position, row.time, key, _EFFECTS[row.effect], _fields(row.change)
+        for rows in self._pages(_CHANGES, after):
+            yield from map(change_of, rows)
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> Break | None:
         """Recompute every hash and return where the chain breaks first; `progress` hears (done, all) on the way."""
@@ -331,10 +334,10 @@ class Reader:
         return KeptAnswer(row.intent, row.fingerprint, answer, row.expires)
 
     def _backwards(self, key: EntityKey) -> Iterator[Event]:
-        last = sa.select(states.c.position).where(states.c.entity == key.entity, states.c.key == key.key)
-        back = (
-            sa.select(*_EVENT, events.c.previous).where(events.c.position == last.scalar_subquery()).cte(recursive=True)
-        )
+        state = self.state(key)
+        if state is None:
+            return
+        back = sa.select(*_EVENT, events.c.previous).where(events.c.position == state.position).cte(recursive=True)
         back = back.union_all(sa.select(*_EVENT, events.c.previous).where(events.c.position == back.c.previous))
         with self._engine.connect() as connection:
             yield from map(event_of, connection.execute(sa.select(back).order_by(back.c.position.desc())))
@@ -356,6 +359,47 @@ class Reader:
 
 _EVENT = tuple(column for column in events.c if column.name not in {"segment", "previous"})
 _EFFECTS = {effect.value: effect for effect in Effect}
+
+
+_CHANGES = sa.select(*(events.c[column] for column in ("position", "time", "entity", "key", "effect", "change"))).where(
+    events.c.entity.is_not(None)
+)
+
+
+def select_changes(after: int) -> sa.Select[Any]:
+    """Return the query for what `change_of` reads, of every event after a position that names an entity."""
+    return _CHANGES.where(events.c.position > after).order_by(events.c.position)
+
+
+def change_of(row: sa.Row[Any]) -> Change:
+    """Return what an event does to its entity."""
+    return row.position, row.time, EntityKey(row.entity, row.key), _EFFECTS[row.effect], _fields(row.change)
+
+
+def _newer(connection: sa.Connection, *named: sa.ColumnElement[bool]) -> dict[EntityKey, State]:
+    """Return the states that the table may lack, of those entities whose events meet some conditions.
+
+    The table is read last: what it has gained meanwhile is left out of the events by its position.
+    """
+    folded = connection.execute(sa.select(log.c.folded)).scalar_one()
+    changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
+    found: dict[EntityKey, State] = dict(_in_table(connection, {key for _, _, key, _, _ in changes}))
+    for position, _, key, effect, change in changes:
+        before = found.get(key)
+        if before is None or before.position < position:
+            found[key] = follow(before, position, effect, change)
+    return found
+
+
+def _in_table(connection: sa.Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, State]:
+    """Return what the table has of some states."""
+    found: dict[EntityKey, State] = {}
+    wanted = list(keys)
+    for start in range(0, len(wanted), _KEYS):
+        some = sa.tuple_(states.c.entity, states.c.key).in_(wanted[start : start + _KEYS])
+        for row in connection.execute(sa.select(states).where(some)):
+            found[EntityKey(row.entity, row.key)] = State(_fields(row.fields), row.position)
+    return found
 
 
 def select_events(first: int, last: int) -> sa.Select[Any]:

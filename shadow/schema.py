@@ -1,9 +1,10 @@
 """The tables of the log, the same on SQLite and PostgreSQL.
 
-Two choices keep the cost of a write independent of how much was written before:
+Three choices keep the cost of a write independent of how much was written before:
 
-* Events of one entity are linked backwards (`events.previous`) from `states.position`, so a history needs no
+* Events of one entity are linked backwards (`events.previous`) from the position of its state, so a history needs no
   index that every append would have to touch in a random place.
+* States are written behind the events (see `shadow.folding`): each would dirty a page of its own.
 * The channel index begins with a *segment*, a run of positions. Appends touch only the index pages of the
   newest segment; a reader of one channel looks once into each segment.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SEGMENT = 1024
-"""How many consecutive positions share a segment of the channel index."""
+SEGMENT = 128
+"""How many consecutive positions share a segment of the channel index: few enough for its newest pages to be few."""
 
 whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """64 bits; named INTEGER on SQLite so that a primary key is the row's own number."""
@@ -35,6 +36,7 @@ log = sa.Table(
     sa.Column("last_intent", whole, nullable=False),
     sa.Column("batch", whole, nullable=False, comment="number of the last committed transaction"),
     sa.Column("writer", sa.Text, nullable=False, comment="random name of the process that committed it"),
+    sa.Column("folded", whole, nullable=False, server_default="0", comment="position up to which `states` is complete"),
 )
 
 events = sa.Table(

@@ -46,7 +46,7 @@ def follow(state: State | None, position: int, effect: Effect, change: Fields | 
 
 
 class StateCache:
-    """The states used last, shared by the writer's thread and the event loop.
+    """The states used last, and those that the table does not have yet; shared by the writer's thread and the loop.
 
     Only committed states go in. A state that was read from the database may be older than what was committed
     meanwhile; `remember` drops it then.
@@ -54,24 +54,36 @@ class StateCache:
 
     def __init__(self, capacity: int) -> None:
         self._states: OrderedDict[EntityKey, State | None] = OrderedDict()
+        self._unwritten: dict[EntityKey, State] = {}
         self._capacity = capacity
         self._lock = threading.Lock()
         self.generation = 0
         """Counts commits; take it before reading the database."""
 
     def __contains__(self, key: EntityKey) -> bool:
-        return key in self._states
+        return key in self._states or key in self._unwritten
+
+    @property
+    def unwritten(self) -> Mapping[EntityKey, State]:
+        """The states that are newer than the database's table; only the thread that commits may look."""
+        return self._unwritten
 
     def get(self, key: EntityKey) -> State | None:
         """Return the state of `key`; raises KeyError when it is not cached (None means: no event names it)."""
         with self._lock:
-            self._states.move_to_end(key)
+            try:
+                self._states.move_to_end(key)
+            except KeyError:
+                return self._unwritten[key]
             return self._states[key]
 
-    def commit(self, states: Mapping[EntityKey, State]) -> None:
-        """Take over what a transaction has just committed."""
+    def commit(self, states: Mapping[EntityKey, State], written: Iterable[EntityKey] = ()) -> None:
+        """Take over what a transaction has just committed; it has put the states of `written` into the table."""
         with self._lock:
             self.generation += 1
+            self._unwritten.update(states)
+            for key in written:
+                del self._unwritten[key]
             self._put(states.items())
 
     def remember(self, states: Mapping[EntityKey, State | None], generation: int) -> None:
@@ -85,6 +97,7 @@ class StateCache:
         with self._lock:
             self.generation += 1
             self._states.clear()
+            self._unwritten.clear()
 
     def _put(self, states: Iterable[tuple[EntityKey, State | None]]) -> None:
         for key, state in states:

@@ -35,7 +35,7 @@ def run(connection: sa.Connection, dialect: Dialect, statement: Statement, rows:
     return found
 
 
-def execute(connection: sa.Connection, sql: str, parameters: Sequence[object]) -> Any:
+def execute(connection: sa.Connection, sql: str, parameters: Sequence[object] = ()) -> Any:
     """Carry out SQL on the driver's own cursor and return that; raises DBAPIError.
 
     SQLAlchemy's way through a statement costs more than the statement itself does in SQLite.

@@ -10,10 +10,11 @@ that failed is not taken for one that did not happen: the log's own row tells, b
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,11 @@ from shadow.errors import (
 )
 from shadow.events import GENESIS, Draft, EntityKey, Event
 from shadow.faults import Point
+from shadow.folding import Folding, Slice
 from shadow.journal import UNSETTLED, Outcome
-from shadow.reader import event_of, last_of_channel, select_events
+from shadow.reader import change_of, event_of, last_of_channel, select_changes, select_events
 from shadow.schema import intents, log
-from shadow.state import State, StateCache
+from shadow.state import State, StateCache, follow
 from shadow.statements import Statement
 
 Result = tuple[int, ...] | tuple[Event, ...] | BaseException
@@ -46,7 +48,10 @@ Result = tuple[int, ...] | tuple[Event, ...] | BaseException
 _LARGEST = 4096
 """Commands from which on no more are taken into a transaction, so that no caller waits for an endless one."""
 
-_ADVANCE = "UPDATE log SET position = ?, hash = ?, last_intent = ?, batch = ?, writer = ? WHERE one = 1 AND batch = ?"
+_ADVANCE = (
+    "UPDATE log SET position = ?, hash = ?, last_intent = ?, batch = ?, writer = ?, folded = ? "
+    "WHERE one = 1 AND batch = ?"
+)
 """Moves the log's own row on from where it was last seen; of two writers only one can."""
 
 
@@ -62,7 +67,9 @@ class Report:
 class Writer:
     """Owns the writing connection from `open` to `close`; commands go in through `put` from any thread."""
 
-    def __init__(self, dialect: Dialect, cache: StateCache, report: Callable[[Sequence[Any], Report], None]) -> None:
+    def __init__(
+        self, dialect: Dialect, cache: StateCache, report: Callable[[Sequence[Any], Report], None], *, lag: int
+    ) -> None:
         self.epoch = ""
         self.head = Head(0, GENESIS, 0, 0)
         self._dialect = dialect
@@ -74,6 +81,8 @@ class Writer:
         self._standings: dict[int, Standing] = {}
         self._queue: queue.SimpleQueue[Sequence[tuple[Command, object]] | None] = queue.SimpleQueue()
         self._missed: list[Event] = []
+        self._lag = lag
+        self._folding = Folding(0, lag=lag)
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def open(self) -> None:
@@ -102,6 +111,7 @@ class Writer:
     def _run(self) -> None:
         while waiting := self._take():
             self._report([token for _, token in waiting], self._commit([command for command, _ in waiting]))
+        self._complete_states()
         self._abandon()
 
     def _take(self) -> list[tuple[Command, object]]:
@@ -171,11 +181,12 @@ class Writer:
             batch = Batch(self.head, states.get, standings.get, known, self._last_of(connection, commands))
             decided = [_decide(batch, command) for command in commands]
             if not batch.empty:
-                connection.exec_driver_sql(self._dialect.begin)
-                self._write(connection, batch)
+                swept = self._folding.plan(self.head.position, self._cache.unwritten)
+                statements.execute(connection, self._dialect.begin)
+                self._write(connection, batch, swept)
                 committing = True
                 connection.exec_driver_sql("COMMIT")
-                self._committed(batch)
+                self._committed(batch, swept)
         except sa.exc.DBAPIError as error:
             trouble = self._dialect.trouble(error.orig)
             if trouble is None:
@@ -222,7 +233,7 @@ class Writer:
 
     def _states(self, connection: sa.Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, State | None]:
         states: dict[EntityKey, State | None] = {}
-        missing = []
+        missing: list[EntityKey] = []
         for key in keys:
             try:
                 states[key] = self._cache.get(key)
@@ -230,10 +241,17 @@ class Writer:
                 missing.append(key)
         if missing:
             generation = self._cache.generation
-            for entity, text, fields, position in self._do(connection, statements.READ_STATES, missing):
-                state = None if position is None else State(fields and json.decode(fields), position)
-                states[EntityKey(entity, text)] = state
-            self._cache.remember({key: states[key] for key in missing}, generation)
+            found = self._table_states(connection, missing)
+            self._cache.remember(found, generation)
+            states |= found
+        return states
+
+    def _table_states(self, connection: sa.Connection, keys: Collection[EntityKey]) -> dict[EntityKey, State | None]:
+        """Read states from the table, which may lag behind for those that are in the cache."""
+        states: dict[EntityKey, State | None] = {}
+        for entity, text, fields, position in self._do(connection, statements.READ_STATES, list(keys)):
+            state = None if position is None else State(fields and json.decode(fields), position)
+            states[EntityKey(entity, text)] = state
         return states
 
     def _stand(self, connection: sa.Connection, ids: Iterable[int]) -> dict[int, Standing]:
@@ -244,19 +262,21 @@ class Writer:
                 standings[id] = _standing(*row)
         return standings
 
-    def _write(self, connection: sa.Connection, batch: Batch) -> None:
+    def _write(self, connection: sa.Connection, batch: Batch, swept: Slice) -> None:
         head = batch.head
         moved = statements.execute(
             connection,
             self._advance,
-            (head.position, head.hash, head.last_intent, head.batch, self._name, head.batch - 1),
+            (head.position, head.hash, head.last_intent, head.batch, self._name, swept.folded, head.batch - 1),
         )
         if moved.rowcount != 1:
             raise LogUnavailable(Trouble.TAKEN, "another process has written this log meanwhile")
         if batch.intent_rows:
             self._write_intents(connection, batch)
         if batch.outcome_rows or batch.event_rows:
-            self._write_events(connection, batch)
+            self._write_events(connection, batch, swept)
+        elif swept.keys:
+            self._write_states(connection, batch, swept)
         self._do(connection, statements.DROP_EXPIRED, batch.expired_rows)
         self._do(connection, statements.THIN_EVENTS, batch.thinned_rows)
 
@@ -267,24 +287,29 @@ class Writer:
         self._do(connection, statements.RESERVE_ANSWERS, batch.reservation_rows)
         faults.reach(Point.INSIDE_BEGIN)
 
-    def _write_events(self, connection: sa.Connection, batch: Batch) -> None:
+    def _write_events(self, connection: sa.Connection, batch: Batch, swept: Slice) -> None:
         faults.reach(Point.BEFORE_SETTLE)
         self._do(connection, statements.INSERT_EVENTS, batch.event_rows)
         faults.reach(Point.EVENTS_WRITTEN)
-        states = [
-            (*key, None if state.fields is None else json.encode(state.fields).decode(), state.position)
-            for key, state in batch.states.items()
-        ]
-        self._do(connection, statements.UPSERT_STATES, states)
+        self._write_states(connection, batch, swept)
         self._do(connection, statements.SETTLE_INTENTS, batch.outcome_rows)
         self._do(connection, statements.KEEP_ANSWERS, batch.answer_rows)
         self._do(connection, statements.FREE_ANSWERS, batch.freed_rows)
         faults.reach(Point.INSIDE_SETTLE)
 
+    def _write_states(self, connection: sa.Connection, batch: Batch, swept: Slice) -> None:
+        """Write the newest states of the keys that a sweep has come to, which may be this batch's own."""
+        newest = [(key, batch.states.get(key) or self._cache.unwritten[key]) for key in swept.keys]
+        rows = [
+            (*key, None if state.fields is None else json.encode(state.fields).decode(), state.position)
+            for key, state in newest
+        ]
+        self._do(connection, statements.UPSERT_STATES, rows)
+
     def _do(self, connection: sa.Connection, statement: Statement, rows: Sequence[Row]) -> list[Any]:
         return statements.run(connection, self._dialect, statement, rows) if rows else []
 
-    def _committed(self, batch: Batch) -> None:
+    def _committed(self, batch: Batch, swept: Slice) -> None:
         if batch.intent_rows:
             faults.reach(Point.AFTER_BEGIN)
         if batch.outcome_rows or batch.event_rows:
@@ -292,7 +317,8 @@ class Writer:
         if lost := self._dialect.vanished():
             raise LogUnavailable(Trouble.GONE, lost, unknown=True)
         self.head = batch.head
-        self._cache.commit(batch.states)
+        self._cache.commit(batch.states, swept.keys)
+        self._folding.written(swept)
         for id, standing in batch.standings.items():
             if standing.outcome in UNSETTLED:
                 self._standings[id] = standing
@@ -361,7 +387,13 @@ class Writer:
         migrations.migrate(connection)
         if connection.execute(sa.select(log.c.epoch)).first() is None:
             birth = Head(0, GENESIS, 0, 0)
-            row = {"one": 1, "epoch": secrets.token_hex(3), "writer": self._name, **msgspec.structs.asdict(birth)}
+            row = {
+                "one": 1,
+                "epoch": secrets.token_hex(3),
+                "writer": self._name,
+                "folded": 0,
+                **msgspec.structs.asdict(birth),
+            }
             connection.execute(log.insert(), row)
         connection.exec_driver_sql("COMMIT")
 
@@ -375,9 +407,33 @@ class Writer:
         self.epoch = row.epoch
         self.head = Head(row.position, row.hash, row.last_intent, row.batch)
         self._cache.clear()
+        self._cache.commit(self._lagging(connection, row.folded))
+        self._folding = Folding(row.folded, lag=self._lag)
         columns = (intents.c.outcome, intents.c.idempotency, intents.c.call_index, intents.c.position, intents.c.events)
         unsettled = sa.select(intents.c.id, *columns).where(intents.c.outcome.in_(UNSETTLED))
         self._standings = {id: _standing(*row) for id, *row in connection.execute(unsettled)}
+
+    def _lagging(self, connection: sa.Connection, folded: int) -> dict[EntityKey, State]:
+        """Return the states that the table does not have yet: what it has, and the events after it."""
+        changes = list(map(change_of, connection.execute(select_changes(folded))))
+        keys = {key for _, _, key, _, _ in changes}
+        states = {key: state for key, state in self._table_states(connection, keys).items() if state is not None}
+        for position, _, key, effect, change in changes:
+            before = states.get(key)
+            if before is None or before.position < position:
+                states[key] = follow(before, position, effect, change)
+        return states
+
+    def _complete_states(self) -> None:
+        """Write every state that the table lacks, so that whoever reads a log at rest has nothing to fold."""
+        connection, batch = self._connection, Batch(self.head, self._cache.get, self._standings.get, {})
+        if connection is None or not self._cache.unwritten:
+            return
+        everything = Slice(sorted(self._cache.unwritten), self.head.position)
+        with contextlib.suppress(sa.exc.DBAPIError, LogUnavailable):  # then the next start has something to fold
+            statements.execute(connection, self._dialect.begin)
+            self._write(connection, batch, everything)
+            statements.execute(connection, "COMMIT")
 
     def _take_missed(self) -> list[Event]:
         missed, self._missed = self._missed, []

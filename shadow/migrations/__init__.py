@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from shadow.errors import DatabaseMissing, DatabaseTooNew, DatabaseTooOld
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All revisions, oldest first. Kept here so that an up-to-date database is recognised without loading Alembic."""
 
 

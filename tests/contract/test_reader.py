@@ -174,3 +174,34 @@ async def test_verify_tells_how_far_it_is(log: Log) -> None:
     told: list[tuple[int, int]] = []
     assert log.verify(lambda done, total: told.append((done, total))) is None
     assert told == [(5000, 6000), (6000, 6000)]
+
+
+async def test_states_are_read_whole_while_their_table_lags_behind(url: str) -> None:
+    """A reader of its own sees what the writer's events add up to, at every moment of a sweep and after a restart."""
+    log = Log.open(url, lag=7, cached_states=2)
+    reader = Log.read_only(url)
+    for number in range(60):
+        key = EntityKey("session", f"s{number * 7 % 25:02}")
+        effect = Effect.DELETE if number % 9 == 8 else Effect.PATCH if number > 40 else Effect.PUT
+        await log.append([draft(f"e{number}", key, effect=effect, number=number), draft(f"x{number}", OTHER, n=number)])
+        expected = reader.states_at(At(position=2 * number + 2))
+        pages, after = [], None
+        while page := reader.states("session", after, 4):
+            pages += page
+            after = page[-1][0].key
+        assert pages == sorted(expected.items())
+        assert {key: reader.state(key) for key in expected} == {key: log.state(key) for key in expected} == expected
+        if number == 30:
+            await log.close()
+            log = Log.open(url, lag=7)
+    assert [event.draft.id for event in reader.history(OTHER)] == [f"x{number}" for number in range(60)]
+    reader.release()
+    await log.close()
+
+
+async def test_a_log_that_was_closed_in_order_has_all_states_in_their_table(url: str, log: Log) -> None:
+    await log.append([draft("e1", title="a")])
+    await log.close()
+    with dialect_of(url).readers().connect() as connection:
+        assert connection.exec_driver_sql("SELECT position FROM states").scalar() == 1
+        assert connection.exec_driver_sql("SELECT folded FROM log").scalar() == 1

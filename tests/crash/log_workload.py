@@ -31,7 +31,7 @@ async def _mutate(log: Log, caller: int) -> None:
 
 
 async def _main(url: str) -> None:
-    log = Log.open(url)
+    log = Log.open(url, lag=5)  # so short that states are swept up all the time
     async with asyncio.TaskGroup() as group:
         for caller in range(4):
             group.create_task(_mutate(log, caller))

@@ -47,7 +47,7 @@ class LogAgainstModel(RuleBasedStateMachine):
         self.log = self.opened()
 
     def opened(self) -> Log:
-        log = Log.open(f"sqlite:///{self.folder}/log.db", cached_states=1)
+        log = Log.open(f"sqlite:///{self.folder}/log.db", cached_states=1, lag=3)
         log.on_commit(self.told.extend)
         return log
 

@@ -52,9 +52,9 @@ class TestStateCache:
 
     def test_keeps_what_was_used_last(self) -> None:
         cache = StateCache(2)
-        cache.commit({A: State({}, 1), B: State({}, 2)})
+        cache.commit({A: State({}, 1), B: State({}, 2)}, written=[A, B])
         cache.get(A)
-        cache.commit({C: State({}, 3)})
+        cache.commit({C: State({}, 3)}, written=[C])
         assert A in cache
         assert C in cache
         with pytest.raises(KeyError):
@@ -68,8 +68,8 @@ class TestStateCache:
     def test_forgets_what_was_read_before_a_commit(self) -> None:
         cache = StateCache(1)
         seen = cache.generation
-        cache.commit({A: State({"title": "new"}, 2)})
-        cache.commit({B: State({}, 3)})
+        cache.commit({A: State({"title": "new"}, 2)}, written=[A])
+        cache.commit({B: State({}, 3)}, written=[B])
         cache.remember({A: State({"title": "old"}, 1)}, seen)
         assert A not in cache
 
@@ -80,3 +80,11 @@ class TestStateCache:
         cache.clear()
         cache.remember({A: State({}, 1)}, seen)
         assert A not in cache
+
+    def test_keeps_whatever_the_table_does_not_have(self) -> None:
+        cache = StateCache(1)
+        cache.commit({A: State({}, 1), B: State({}, 2)})
+        cache.commit({C: State({}, 3)}, written=[B])
+        assert cache.unwritten == {A: State({}, 1), C: State({}, 3)}
+        assert cache.get(A) == State({}, 1)
+        assert B not in cache
