@@ -7,7 +7,7 @@ and nobody else.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,8 +68,18 @@ def violations(facts: Facts) -> list[Violation]:
 
 def overruns(facts: Facts) -> list[Row]:
     """Return the changes that the legacy made later than the contract says it ever does; nobody can vouch for these."""
-    deadlines = {entry.token: entry.deadline for entry in facts.entries}
-    return [row for row in facts.rows if row.token is not None and row.at > deadlines.get(row.token, row.at)]
+    return [row for row in facts.rows if _is_late(row, [entry for entry in facts.entries if _may_cause(entry, row)])]
+
+
+def _may_cause(entry: Entry, row: Row) -> bool:
+    """Tell whether a call may have made a change: by its token, or, where that is not shown, by what it was for."""
+    if row.token is not None:
+        return entry.token == row.token
+    return entry.procedure == row.procedure and entry.key in {None, row.key} and entry.received <= row.at
+
+
+def _is_late(row: Row, causes: Sequence[Entry]) -> bool:
+    return bool(causes) and all(row.at > entry.deadline for entry in causes)
 
 
 def quarantined(facts: Facts) -> list[Entry]:

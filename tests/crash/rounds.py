@@ -56,19 +56,17 @@ class Result:
 
 async def play(arena: Arena, script: Script, marks: Marks) -> Result:
     """Play one round to its end and check it."""
+    await arena.arm(script.points)
     kills = arena.tally.proxy_kills + arena.tally.legacy_kills
     arena.down = 0.0
     arena.offs.clear()
     world = World(arena.url, f"s{script.seed}", arena.serving, arena.make_secret)
-    if script.points:
-        await arena.arm(script.points)
     async with asyncio.TaskGroup() as group:
         for number, asks in enumerate(script.clients):
             group.create_task(run_client(world, number, asks))
         for disaster in script.disasters:
             group.create_task(strike(arena, disaster, PHASES[script.setting]))
-    async with asyncio.timeout(PROMPT):
-        await arena.quiet()
+    await arena.quiet(within=PROMPT)
     said = [_fenced(arena, one) for one in world.said.values()]
     arena.said |= {one.token: one for one in said}
     facts = await asyncio.to_thread(facts_of, arena, said, after=marks)
