@@ -72,10 +72,12 @@ def overruns(facts: Facts) -> list[Row]:
 
 
 def _may_cause(entry: Entry, row: Row) -> bool:
-    """Tell whether a call may have made a change: by its token, or, where that is not shown, by what it was for."""
+    """Tell whether a try may have made a change: by its token, or, where that is not shown, by what it was for."""
+    if entry.received > row.at:
+        return False
     if row.token is not None:
         return entry.token == row.token
-    return entry.procedure == row.procedure and entry.key in {None, row.key} and entry.received <= row.at
+    return entry.procedure == row.procedure and entry.key in {None, row.key}
 
 
 def _is_late(row: Row, causes: Sequence[Entry]) -> bool:
@@ -95,7 +97,8 @@ def longest(facts: Facts) -> int:
 def _completeness(facts: Facts) -> Iterator[Violation]:
     entries = _by_token(facts.entries)
     events = Counter(event.intent for event in facts.told if event.intent is not None and not event.found)
-    tokened = Counter(row.token for row in facts.rows if row.token is not None and row.key.entity != "message")
+    late = overruns(facts)
+    tokened = Counter(row.token for row in facts.rows if row.token and row.key.entity != "message" and row not in late)
     for said in facts.said:
         applied = [entry for entry in entries[said.token] if entry.outcome is Outcome.APPLIED]
         if len(applied) > 1:

@@ -147,7 +147,7 @@ def _faults(kind: str) -> tuple[str, ...]:
     faults = tuple(f"{fault}-{point}-commit" for fault in either for point in ("before", "after"))
     faults += ("truncate-after-commit", "delay-before-commit:100", "delay-after-commit:150")
     if kind != "freeze":  # both together would be longer than any request is said to take
-        faults += ("delay-before-commit:350",)
+        faults += ("delay-before-commit:300",)
     if kind == "legacy-crash":
         return ("crash-after-commit", "crash-before-commit", *faults)
     return faults
