@@ -27,7 +27,7 @@ ROUNDS = 20
 class Round:
     """What came of one seed: a result, or, when the round did not come to its end, the error."""
 
-    seed: int | str
+    script: Script
     result: Result | None
     error: str = ""
     folder: Path | None = None
@@ -40,8 +40,9 @@ class Round:
 
     def __str__(self) -> str:
         told = [self.error] if self.result is None else [str(violation) for violation in self.result.violations]
-        replay = f"play it again with: make soak SEED={self.seed}"
-        return "\n    ".join([f"seed {self.seed}", *told, replay, f"logs and databases: {self.folder}"])
+        replay = f"play it again with: make soak SEED={self.script.seed}"
+        title = f"seed {self.script.seed} ({self.script.kind})"
+        return "\n    ".join([title, *told, replay, f"logs and databases: {self.folder}"])
 
 
 @dataclass(slots=True)
@@ -117,13 +118,14 @@ async def _arena(scripts: deque[Script], folder: Path, proxies: Nursery, tell: C
             while True:
                 result = await play(here, playing, marks)
                 failed = bool(result.violations)
-                tell(Round(playing.seed, result, folder=folder))
+                tell(Round(playing, result, folder=folder))
                 if failed or result.overruns or not scripts:
                     break  # what came after its time is known to nobody, and the next round would stumble over it
                 marks = marks.behind(result.facts)
                 playing = scripts.popleft()
     except Exception as error:  # noqa: BLE001 - whatever kept the round from its end is what its reader wants to know
         failed = True
-        tell(Round(playing.seed, None, "".join(traceback.format_exception(error)), folder))
-    if not failed:
-        await asyncio.to_thread(shutil.rmtree, folder)
+        tell(Round(playing, None, "".join(traceback.format_exception(error)), folder))
+    finally:
+        if not failed:
+            await asyncio.to_thread(shutil.rmtree, folder)

@@ -65,6 +65,8 @@ class Script:
     """One round."""
 
     seed: int | str
+    kind: str
+    """One of `KINDS`, or `point`."""
     setting: str
     clients: tuple[tuple[Ask, ...], ...]
     disasters: tuple[Disaster, ...]
@@ -74,7 +76,7 @@ class Script:
     """Whether the sessions go on while the log cannot be written."""
 
 
-KINDS = (
+KINDS: tuple[str, ...] = (
     "calm",
     "proxy-point",
     "proxy-point",
@@ -90,10 +92,11 @@ KINDS = (
     "disk-point",
     "stage",
 )
+"""What dies, or fails, in a round; what is named more often comes more often."""
 
 
 def write_script(seed: int) -> Script:
-    """Return the round of a seed."""
+    """Return the round of a seed: always the same one for the same list of points."""
     random = Random(seed)
     kind = random.choice(KINDS)
     fail_open = random.random() < 0.5
@@ -124,7 +127,7 @@ def write_script(seed: int) -> Script:
         disasters = [Disaster("kill-proxy", soon)]
     if kind in {"legacy-random", "both"}:
         disasters = [Disaster("kill-legacy", soon)]
-    return Script(seed, setting, clients, tuple(disasters), tuple(points), fail_open)
+    return Script(seed, kind, setting, clients, tuple(disasters), tuple(points), fail_open)
 
 
 def script_for(point: Point, arrival: int) -> Script:
@@ -135,7 +138,7 @@ def script_for(point: Point, arrival: int) -> Script:
         tuple(_ask(random, "rule", faults, stage=False, faulty=0.4) for _ in range(4 + arrival)) for _ in range(3)
     )
     disasters = (Disaster("full-disk", 0.0, 0.6),) if point in POINTS_OF_SPOOL else ()
-    return Script(f"{point}{arrival}", "rule", clients, disasters, ((point, arrival),), fail_open=True)
+    return Script(f"{point}{arrival}", "point", "rule", clients, disasters, ((point, arrival),), fail_open=True)
 
 
 def _point(random: Random, points: Sequence[Point] = POINTS) -> tuple[Point, int]:

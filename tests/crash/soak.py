@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Reporter:
     def close(self) -> None:
         """Say which seeds failed, and the figures."""
         self._wipe()
-        for seed in dict.fromkeys(one.seed for one in self.figures.failed):
+        for seed in dict.fromkeys(one.script.seed for one in self.figures.failed):
             print(f"failed: make soak SEED={seed}")
         print(self.figures, flush=True)
 
@@ -56,7 +57,7 @@ class Reporter:
             print("\r\x1b[K", end="")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Play the rounds that the command line asks for, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds, from --first on")
@@ -64,7 +65,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--times", type=int, default=1, help="how often each of them")
     parser.add_argument("--lanes", type=int, default=2 * (os.cpu_count() or 1), help="how many at once")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     seeds = range(asked.first, asked.first + asked.seeds) if asked.seed is None else (asked.seed,)
     reporter = Reporter(Figures(), len(seeds) * asked.times)
     folder = Path(tempfile.mkdtemp(prefix="changeover-soak-"))

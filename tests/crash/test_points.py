@@ -6,7 +6,6 @@ nothing comes to fails.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,13 +18,7 @@ from tests.crash.nursery import nursery
 from tests.crash.rounds import play
 from tests.crash.script import script_for
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(
-        "CHANGEOVER_CRASH" not in os.environ,
-        reason="not yet part of the gate: some of its rounds do not come to an end; CHANGEOVER_CRASH=1 runs it",
-    ),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="here")
