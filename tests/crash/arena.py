@@ -71,7 +71,13 @@ class Tally:
 
     proxy_kills: int = 0
     legacy_kills: int = 0
-    reached: set[Point] = field(default_factory=set)
+    reached: list[Point] = field(default_factory=list)
+    """The points at which a proxy killed itself."""
+
+    @property
+    def kills(self) -> int:
+        """How often somebody was killed who was at work."""
+        return self.proxy_kills + self.legacy_kills
 
 
 @dataclass(slots=True)
@@ -99,8 +105,8 @@ class Arena:
     """What was written while its phase was off, so that nobody can say what the log should have of it."""
     points: list[tuple[Point, int]] = field(default_factory=list)
     """Where the proxies that are still to be started will kill themselves."""
-    armed: bool = False
-    """Whether the running proxy is going to kill itself."""
+    armed: Point | None = None
+    """Where the running proxy is going to kill itself."""
     _up: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
 
@@ -126,8 +132,8 @@ class Arena:
 
     async def start_proxy(self) -> None:
         """Start the proxy, armed with the next point if there is one; it may not live to be ready."""
-        fault = ":".join(map(str, self.points.pop(0))) if self.points else ""
-        self.armed = bool(fault)
+        self.armed, arrival = self.points.pop(0) if self.points else (None, 0)
+        fault = f"{self.armed}:{arrival}" if self.armed else ""
         arguments = [
             *("serve", "--legacy", f"http://127.0.0.1:{self.ports[0]}", "--contract", str(self.contract)),
             *("--database", self.database, "--initial-stage", "dualwrite", "--response-timeout", str(RESPONSE_TIMEOUT)),
@@ -145,9 +151,11 @@ class Arena:
             await asyncio.shield(self.proxy.ended)
             self._up.clear()
             self._is_down("proxy")
-            self.tally.proxy_kills += 1
             if not self.proxy.was_killed:
                 raise AssertionError(f"the proxy ended by itself: {self.proxy.said()}")
+            self.tally.proxy_kills += 1
+            if self.armed is not None:
+                self.tally.reached.append(self.armed)
             await self.start_proxy()
 
     async def keep_legacy(self) -> None:
@@ -173,11 +181,15 @@ class Arena:
             raise
 
     async def arm(self, points: Sequence[tuple[Point, int]]) -> None:
-        """Have the proxy kill itself at these points, one after the other, and at no other; starts it anew for that."""
+        """Have the proxy kill itself at these points, one after the other, and at no other; starts it anew for that.
+
+        It may come to a point, and die, as soon as it starts.
+        """
         await self.serving()
         if points or self.armed:
             self.points = list(points)
             await self.kill_proxy()
+            self.tally.proxy_kills -= 1  # it was doing nothing
             await self.serving()
 
     async def kill_proxy(self) -> None:
@@ -185,6 +197,7 @@ class Arena:
         await self.serving()
         assert self.proxy is not None
         self._up.clear()
+        self.armed = None
         self.proxy.kill()
 
     def kill_legacy(self) -> None:
