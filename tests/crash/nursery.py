@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.node import ROOT
-from tests.support.proxy import KEYS
+from tests.support.proxy import CONTRACT, KEYS
 
 
 class StillBorn(AssertionError):
@@ -134,7 +134,14 @@ async def nursery() -> AsyncIterator[Nursery]:
 
 def _main() -> None:
     """Fork a proxy for each order; kill all of them when the orders end."""
-    from changeover import cli, serve  # noqa: F401 - this is what costs a second
+    # What a proxy imports, at once or when it is asked for something, costs a second; so do its first expressions.
+    from alembic.runtime import migration  # noqa: F401
+    from typer import _adapters  # noqa: F401
+
+    from changeover import cli, serve  # noqa: F401
+    from shadow.contract import load
+
+    load(CONTRACT)
 
     children: set[int] = set()
 
