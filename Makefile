@@ -8,7 +8,7 @@ NODE_STAMP := $(LEGACY)/node_modules/.installed-$(shell cat $(LEGACY)/package-lo
 TEST_ARGS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-wire bench check lock clean
+.PHONY: help setup demo test test-wire soak bench check lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,10 @@ test: setup ## every test
 
 test-wire: setup ## captured tRPC exchanges decode as expected (TRPC_SAMPLES=DIR for others)
 	TRPC_SAMPLES="$(TRPC_SAMPLES)" $(VENV)/bin/python -m pytest $(TEST_ARGS) tests/unit/proxy/trpc/test_samples.py
+
+soak: setup ## kill proxy and legacy in the middle of everything, seed by seed (SEEDS=200 FIRST= SEED= TIMES= LANES=)
+	@scripts/with-node $(VENV)/bin/python -m tests.crash.soak $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(TIMES),--times $(TIMES)) $(if $(LANES),--lanes $(LANES))
 
 bench: setup ## measure everything beside nginx and nchan (ROUNDS= SECONDS= FULL=1 ONLY=http,log JSON=FILE)
 	scripts/bench-tools

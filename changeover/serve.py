@@ -302,6 +302,10 @@ async def _listening(
         transformer=transformer,
         token=settings.legacy_token,
     )
+
+    async def caught_up() -> None:
+        await fail_open.caught_up()
+
     doubts = Doubts(
         contract=contract,
         log=log,
@@ -312,6 +316,7 @@ async def _listening(
         clock=clock,
         new_id=lambda: new_id(clock()),
         privacy=privacy,
+        caught_up=caught_up,
     )
     metrics.watch_doubts(lambda: doubts.standing, clock)
 
@@ -342,6 +347,8 @@ async def _listening(
         locks=locks,
         judge=judged,
         leave=doubts.leave,
+        adopt=doubts.adopt,
+        doubted=lambda: doubts.holds_up,
         clock=clock,
     )
     metrics.watch_spool(lambda: fail_open.waiting)

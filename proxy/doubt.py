@@ -16,7 +16,7 @@ again now and then, and blocks nobody. While the legacy is away the resolver ask
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -128,6 +128,7 @@ class Doubts:
         privacy: Privacy | None = None,
         patience: Patience | None = None,
         at_once: int = 8,
+        caught_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._contract = contract
         self._log = log
@@ -140,6 +141,7 @@ class Doubts:
         self._privacy = privacy
         self._patience = patience or Patience()
         self._looking = asyncio.Semaphore(at_once)
+        self._caught_up = caught_up
         self._turns = EntityLocks()
         self._held: dict[EntityKey, set[int]] = {}
         self._open: dict[int, _Doubt] = {}
@@ -150,6 +152,11 @@ class Doubts:
         """Return how many doubts there are now."""
         oldest = min((doubt.left.received for doubt in self._open.values()), default=None)
         return Standing(len(self._open), sum(1 for doubt in self._open.values() if doubt.quarantined), oldest)
+
+    @property
+    def holds_up(self) -> bool:
+        """Tell whether others may be waiting for a doubt to be resolved."""
+        return any(not doubt.released for doubt in self._open.values())
 
     async def recover(self) -> int:
         """Take over what the last process left: its open intents become doubts. Call it before any call is taken.
@@ -179,6 +186,12 @@ class Doubts:
             self._held.setdefault(key, set()).add(left.intent)
         self._tasks.spawn(self._see_through(doubt), name="doubt")
         return doubt.seen
+
+    async def adopt(self, intent: int) -> None:
+        """See a call through that the log has in doubt and nobody holds anything for."""
+        found = await asyncio.to_thread(self._log.intent, intent)
+        if found is not None and found.outcome in UNSETTLED and found.id not in self._open:
+            await self._recover(found)
 
     def never_sent(self, request: str) -> None:
         """Settle the intents of a request that was refused because the log did not say whether it has them."""
@@ -216,7 +229,7 @@ class Doubts:
                 creation = self._creations.begin(kinds) if kinds else None
             except (ExpressionError, UnsealError):
                 pass  # it will be quarantined, and says why
-        await self._locks.acquire(key for key in keys if key not in self._held)
+        keys = tuple(key for key in keys if key in self._held or self._locks.take_free([key]))
         reason = intent.detail or "crash"
         received = intent.received
         self.leave(Left(intent.id, intent.procedure, intent.phase, received, reason, keys, creation))
@@ -297,8 +310,7 @@ class Doubts:
             return None
         answer = await self._reader.query(rule.find.query, rule.find.input_for(case.input))
         outputs = rule.find.outputs(case.input, answer, intent.received - SKEW)
-        for kind in {event.entity.name for event in rule.events if event.entity}:
-            await self._creations.parked(kind)
+        await self._told_of({event.entity.name for event in rule.events if event.entity})
         reach(Point.DOUBT_SEEN)
         for output in outputs:
             drafts = self._decided(case, output) or ()
@@ -437,12 +449,22 @@ class Doubts:
         """Return the entities that the log does not know and that no call under way is making."""
         kind = want.entity.name
         found = [one async for one in self._listed(want.entity)]
-        await self._creations.parked(kind)
+        await self._told_of([kind])
         return [
             Candidate(one.key, one.fields, one.item)
             for one in found
             if self._log.state(EntityKey(kind, one.key)) is None
         ]
+
+    async def _told_of(self, kinds: Iterable[str]) -> None:
+        """Wait until the log knows every entity of these kinds that is not made by a create in doubt.
+
+        What was read before may show entities whose creates are under way, or whose events wait in the spool.
+        """
+        for kind in kinds:
+            await self._creations.parked(kind)
+        if self._caught_up is not None:
+            await self._caught_up()
 
     async def _listed(self, entity: Entity) -> AsyncIterator[Found]:
         async for one in self._reader.all(entity):

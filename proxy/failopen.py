@@ -2,9 +2,11 @@
 
 From the first call that the log did not take until everything is shipped, every call of such a phase goes through the
 spool, so that nothing overtakes. A call is in the spool before it is forwarded and again when its outcome is known,
-each time durably; entity locks are held in between, so the spool has each entity's calls in the legacy's order. The
-events are decided when they are shipped, by the state as it is then. The last calls are shipped behind the closed
-fence. A call's events have ids that its place in the spool gives, so shipping it again appends nothing.
+each time durably; entity locks are held in between, so the spool has each entity's calls in the legacy's order. A
+call in doubt keeps its locks until it is shipped, and hands them on to `proxy.doubt` then: nothing on its entities
+comes after it. The events are decided when they are shipped, by the state as it is then. The last calls are shipped
+behind the closed fence. A call's events have ids that its place in the spool gives, so shipping it again appends
+nothing.
 
 For the time the phase is *dirty*: the log has an entity `@dirty` of its name, which says from when to when, and how
 many calls it was. Until the state was compared again nobody should build on it.
@@ -14,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -46,7 +49,10 @@ DIRTY = "@dirty"
 """The entity that tells of a phase's time without a log. No contract can name an entity so."""
 
 FEW = 16
-"""So many calls are shipped behind the closed fence; what is more goes before, while calls go on."""
+"""So many calls are shipped at once while others go on, before the last ones are shipped behind the closed fence."""
+
+TRIES = 20
+"""So often the fence is left open because calls inside wait for one in doubt; then it is closed all the same."""
 
 _NAMES = uuid.UUID("6f9a3a0e-5a1f-4f0e-9d5b-2c6f0f4f7c11")
 
@@ -81,6 +87,8 @@ class FailOpen:
         locks: EntityLocks,
         judge: Judge,
         leave: Callable[[Left], object],
+        adopt: Callable[[int], Awaitable[None]],
+        doubted: Callable[[], bool],
         clock: Callable[[], int],
         pause: float = 0.5,
     ) -> None:
@@ -92,10 +100,15 @@ class FailOpen:
         self._locks = locks
         self._judge = judge
         self._leave = leave
+        self._adopt = adopt
+        self._doubted = doubted
         self._clock = clock
         self._pause = pause
         self._since: dict[str, int] = {}
         self._counts: dict[str, int] = {}
+        self._kept: dict[int, Left] = {}
+        self._given_up: set[int] = set()
+        self._moved = asyncio.Event()
         self._tasks = Tasks()
         for each in spool.waiting():
             self._note(each.tried.get("phase"), each.tried["received"])
@@ -147,8 +160,21 @@ class FailOpen:
         try:
             await asyncio.to_thread(self._spool.ended, records)
         except SpoolFull as error:
+            self._given_up.update(number for number, _ in records)
             raise LogUnavailable(Trouble.DISK_FULL, f"and neither can the spool: {error}") from error
         reach(Point.SPOOL_ENDED)
+
+    def keep(self, number: int, left: Left) -> None:
+        """Keep the locks and the creation of a spooled call of which nobody knows what became, until it is shipped."""
+        self._kept[number] = left
+        if left.creation is not None:
+            left.creation.park()
+
+    async def caught_up(self) -> None:
+        """Wait until the log has every spooled call that has ended by now."""
+        last = self._spool.last_ended()
+        while last is not None and last in self._spool:
+            await self._moved.wait()
 
     async def recover(self) -> int:
         """Ship what the last process left, before any call is taken; returns how much it was."""
@@ -169,15 +195,28 @@ class FailOpen:
     # --- shipping ----------------------------------------------------------------------------------------------
 
     async def _ship_when_possible(self) -> None:
+        tries = 0
         while self._since:
             await asyncio.sleep(self._pause)
             try:
-                while len(self._spool) > FEW and (ended := [each for each in self._spool.waiting() if each.ended]):
-                    await self._ship(ended[:FEW])
+                await self._ship_ended()
+                tries += 1
+                if self._doubted() and tries % TRIES:
+                    continue  # whoever waits for the doubt is inside the fence, and would hold it up
                 async with self._closed(sorted(self._since)):
                     await self._ship_all()
             except (LogUnavailable, FenceBusy, SpoolFull):
                 continue
+
+    async def _ship_ended(self) -> None:
+        """Ship what has ended while calls go on, until there is little of it.
+
+        Nothing is left out that had ended before: calls may wait inside the fence for a doubt that waits for this.
+        """
+        while ended := [each for each in self._spool.waiting() if each.ended or each.number in self._given_up]:
+            await self._ship(ended[:FEW])
+            if len(ended) <= FEW:
+                return
 
     async def _ship_all(self) -> None:
         await self._ship(self._spool.waiting())
@@ -192,6 +231,10 @@ class FailOpen:
             await self._ship_one(each)
             reach(Point.SHIPPED)
             await asyncio.to_thread(self._spool.shipped, each.number)
+            self._let_go(each.number)
+            self._given_up.discard(each.number)
+            self._moved.set()
+            self._moved = asyncio.Event()
 
     async def _ship_one(self, spooled: Spooled) -> None:
         told = self._opened(spooled)
@@ -211,14 +254,28 @@ class FailOpen:
             settlement = replace(settlement, outcome=Outcome.NOT_APPLIED)
         await self._log.settle([settlement])
         if settlement.outcome is Outcome.IN_DOUBT:
-            await self._leave_in_doubt(told, intent, settlement)
+            await self._leave_in_doubt(spooled.number, intent, settlement.detail or "crash")
 
-    async def _leave_in_doubt(self, told: Told, intent: int, settlement: Settlement) -> None:
-        new, key = told.intent, told.intent.entity_key
-        keys: tuple[EntityKey, ...] = ()
-        if key is not None and not self._locks.held(key):
-            keys = await self._locks.acquire([key])
-        self._leave(Left(intent, new.procedure, new.phase, new.received, settlement.detail or "crash", keys))
+    async def _leave_in_doubt(self, number: int, intent: int, reason: str) -> None:
+        """Let the resolver see a shipped call through, with what was kept for it."""
+        kept = self._kept.pop(number, None)
+        if kept is None:
+            await self._adopt(intent)
+        else:
+            self._leave(dataclasses.replace(kept, intent=intent, reason=reason, keys=self._only_for(kept)))
+
+    def _let_go(self, number: int) -> None:
+        """Free what was kept for a call that turns out not to be in doubt."""
+        kept = self._kept.pop(number, None)
+        if kept is not None:
+            self._locks.release(self._only_for(kept))
+            if kept.creation is not None:
+                kept.creation.end()
+
+    def _only_for(self, kept: Left) -> tuple[EntityKey, ...]:
+        """Return the keys that no other call of its batch keeps too: the last one of them hands them on."""
+        others = {key for other in self._kept.values() for key in other.keys}
+        return tuple(key for key in kept.keys if key not in others)
 
     def _dirt(self, phase: str, now: int) -> Draft:
         change: dict[str, Json] = {"since": self._since[phase], "until": now, "calls": self._counts[phase]}

@@ -150,6 +150,7 @@ class Attempt:
         self._keys = {call.index: keys_before(call, asked.received, mirror.keys_of) for call in calls}
         self._intents: dict[int, int] = {}
         self._held: set[EntityKey] = set()
+        self._kept: set[EntityKey] = set()
         self._creations: dict[int, Creation] = {}
         self._left: list[Left] = []
         self._interrupted: list[Settlement] = []
@@ -278,6 +279,7 @@ class Attempt:
         if self._spooled:
             await self._spool(ends)
             return ()
+        settlements: list[Settlement] = []
         try:
             settlements = [
                 self._nothing_applied(call.index, "query")
@@ -292,7 +294,13 @@ class Attempt:
         except LogUnavailable:
             if self._fail_open is None:
                 raise
-            await self._spool_late(self._fail_open, ends)
+            try:
+                await self._spool_late(self._fail_open, ends)
+            except LogUnavailable as error:
+                for settlement in settlements:
+                    if settlement.intent in self._intents.values():
+                        self._leave(settlement, owed=settlement)
+                raise NotRecorded(error.trouble, "what became of a forwarded call is not recorded yet") from error
             return ()
 
     async def _in_order(self, news: list[tuple[Call, CallOutcome]]) -> list[tuple[Call, CallOutcome]]:
@@ -328,24 +336,42 @@ class Attempt:
     async def _spool_late(self, fail_open: FailOpen, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
         """Spool the outcomes of calls whose intents the log has, when it does not take the outcomes."""
         calls = [self._calls[index] for index, *_ in ends]
-        begun = [self._intents.pop(call.index) for call in calls]
+        begun = [self._intents[call.index] for call in calls]
         intents = [self._intent(call) for call in calls]
         numbers = await fail_open.tried(intents, [call.input for call in calls], begun=begun)
-        self._spooled.update(zip([call.index for call in calls], numbers, strict=True))
+        for call, number in zip(calls, numbers, strict=True):
+            del self._intents[call.index]
+            self._spooled[call.index] = number
         await self._spool(ends)
 
     async def _spool(self, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
         """Spool outcomes as (index, outcome, output, detail); what cannot be spooled is in doubt when it is shipped."""
-        assert self._mirror.fail_open is not None
+        fail_open = self._mirror.fail_open
+        assert fail_open is not None
+        numbers = {index: self._spooled.pop(index) for index, *_ in ends}
         for index, outcome, *_ in ends:
             call = self._calls[index]
             self._mirror.metrics.mutation(call.procedure, f"spooled_{outcome}", mapped=call.rule is not None)
-        await self._mirror.fail_open.ended(
-            [
-                (self._spooled.pop(index), self._calls[index].procedure, outcome, output, detail)
-                for index, outcome, output, detail in ends
-            ]
-        )
+            if outcome == "in_doubt":
+                self._keep(fail_open, index, numbers[index])
+        try:
+            await fail_open.ended(
+                [
+                    (numbers[index], self._calls[index].procedure, outcome, output, detail)
+                    for index, outcome, output, detail in ends
+                ]
+            )
+        except LogUnavailable:
+            for index, outcome, *_ in ends:
+                if outcome != "in_doubt":
+                    self._keep(fail_open, index, numbers[index])
+            raise
+
+    def _keep(self, fail_open: FailOpen, index: int, number: int) -> None:
+        """Leave the locks of a spooled call in doubt to the spool: nobody may overtake it on its way to the log."""
+        left = self._left_behind(self._calls[index], 0, "in_doubt", owed=None)
+        self._kept.update(left.keys)
+        fail_open.keep(number, left)
 
     async def _only_reads(self, index: int) -> bool:
         only_reads = self._calls[index].only_reads
@@ -383,6 +409,7 @@ class Attempt:
         """Free what only settled calls held: in a stream the others may go on for long."""
         needed = {key for index in self._intents for key in self._keys[index]} | self._unclear
         needed.update(key for left in self._left for key in left.keys)
+        needed.update(self._kept)
         free = self._held - needed
         self._mirror.locks.release(sorted(free))
         self._held -= free
@@ -410,17 +437,19 @@ class Attempt:
 
     def _leave(self, settlement: Settlement, *, owed: Settlement | None) -> None:
         call = self._close(settlement)
-        self._left.append(
-            Left(
-                settlement.intent,
-                call.procedure,
-                call.rule.phase if call.rule else None,
-                self._asked.received,
-                settlement.detail or "log_unavailable",
-                tuple(key for key in self._keys[call.index] if key in self._held),
-                self._creations.pop(call.index, None),
-                owed,
-            )
+        reason = settlement.detail or "log_unavailable"
+        self._left.append(self._left_behind(call, settlement.intent, reason, owed=owed))
+
+    def _left_behind(self, call: Call, intent: int, reason: str, *, owed: Settlement | None) -> Left:
+        return Left(
+            intent,
+            call.procedure,
+            call.rule.phase if call.rule else None,
+            self._asked.received,
+            reason,
+            tuple(key for key in self._keys[call.index] if key in self._held),
+            self._creations.pop(call.index, None),
+            owed,
         )
 
     async def _take_locks(self) -> None:
@@ -478,7 +507,7 @@ class Attempt:
             for key in self._mirror.observer.overlaps.leave(self._overlapping):
                 self._mirror.observer.overlaps.again(key)
             self._overlapping = ()
-        self._mirror.locks.release(sorted(self._held))
+        self._mirror.locks.release(sorted(self._held - self._kept))
         self._held = set()
         for creation in (*self._creations.values(), *(left.creation for left in self._left if left.creation)):
             creation.end()

@@ -59,6 +59,18 @@ class Spool:
         """Return how many calls wait for the log."""
         return len(self._waiting)
 
+    def __contains__(self, number: int) -> bool:
+        """Tell whether a call waits for the log."""
+        return number in self._waiting
+
+    def last_ended(self) -> int | None:
+        """Return the call that ended last of those that wait for the log; they are shipped in the order of their ends.
+
+        None when no call that has ended waits.
+        """
+        with self._lock:
+            return next((number for number in reversed(self._order) if number in self._waiting), None)
+
     def waiting(self) -> list[Spooled]:
         """Return what waits for the log, in the order in which the calls ended; those that never did come last."""
         with self._lock:

@@ -11,8 +11,9 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,13 +21,16 @@ import httpx
 from shadow.errors import LogError
 from shadow.events import EntityKey
 from shadow.faults import Point
-from shadow.journal import UNSETTLED
+from shadow.journal import QUARANTINED, UNSETTLED
 from shadow.log import Log
 from shadow.reader import Reader
 from tests.crash.facts import Said
 from tests.crash.nursery import Child, Nursery
 from tests.support.contracts import contract_with
 from tests.support.legacy import Legacy, start_legacy
+
+LEGACY = ("--faults", "--delta", "0")
+"""How the legacy is started: it fails when it is asked to."""
 
 LOOK = 0.03
 """Seconds between two looks at what another process does."""
@@ -57,13 +61,23 @@ END;
 """Makes the legacy's own database keep, in each of its transactions, what the changed entity looked like then."""
 
 
+class Restless(AssertionError):
+    """A round does not come to an end; the message says what is still going on."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What an arena has lived through."""
 
     proxy_kills: int = 0
     legacy_kills: int = 0
-    reached: set[Point] = field(default_factory=set)
+    reached: list[Point] = field(default_factory=list)
+    """The points at which a proxy killed itself."""
+
+    @property
+    def kills(self) -> int:
+        """How often somebody was killed who was at work."""
+        return self.proxy_kills + self.legacy_kills
 
 
 @dataclass(slots=True)
@@ -90,6 +104,9 @@ class Arena:
     unsure: set[EntityKey] = field(default_factory=set)
     """What was written while its phase was off, so that nobody can say what the log should have of it."""
     points: list[tuple[Point, int]] = field(default_factory=list)
+    """Where the proxies that are still to be started will kill themselves."""
+    armed: Point | None = None
+    """Where the running proxy is going to kill itself."""
     _up: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
 
@@ -115,7 +132,8 @@ class Arena:
 
     async def start_proxy(self) -> None:
         """Start the proxy, armed with the next point if there is one; it may not live to be ready."""
-        fault = ":".join(map(str, self.points.pop(0))) if self.points else ""
+        self.armed, arrival = self.points.pop(0) if self.points else (None, 0)
+        fault = f"{self.armed}:{arrival}" if self.armed else ""
         arguments = [
             *("serve", "--legacy", f"http://127.0.0.1:{self.ports[0]}", "--contract", str(self.contract)),
             *("--database", self.database, "--initial-stage", "dualwrite", "--response-timeout", str(RESPONSE_TIMEOUT)),
@@ -133,35 +151,53 @@ class Arena:
             await asyncio.shield(self.proxy.ended)
             self._up.clear()
             self._is_down("proxy")
-            self.tally.proxy_kills += 1
             if not self.proxy.was_killed:
                 raise AssertionError(f"the proxy ended by itself: {self.proxy.said()}")
+            self.tally.proxy_kills += 1
+            if self.armed is not None:
+                self.tally.reached.append(self.armed)
             await self.start_proxy()
 
     async def keep_legacy(self) -> None:
         """Bring the legacy back, at its address, whenever it has died."""
         while True:
-            await asyncio.to_thread(self.legacy.process.wait)
+            await _ended(self.legacy.process.pid)
+            self.legacy.process.wait()
             self._is_down("legacy")
             self.tally.legacy_kills += 1
             if self.legacy.process.stdout is not None:
                 self.legacy.process.stdout.close()
-            self.legacy = await asyncio.to_thread(
-                start_legacy, self.legacy.data, "--faults", "--delta", "0", port=self.ports[0]
-            )
+            await self._start_legacy_again()
             self._is_up("legacy")
 
+    async def _start_legacy_again(self) -> None:
+        """Start the legacy at its address; a process that is being started is never left behind."""
+        loop = asyncio.get_running_loop()
+        starting = loop.run_in_executor(None, partial(start_legacy, self.legacy.data, *LEGACY, port=self.ports[0]))
+        try:
+            self.legacy = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self.legacy = await starting
+            raise
+
     async def arm(self, points: Sequence[tuple[Point, int]]) -> None:
-        """Have the proxy kill itself at these points, one after the other; starts it anew."""
-        self.points = list(points)
-        await self.kill_proxy()
+        """Have the proxy kill itself at these points, one after the other, and at no other; starts it anew for that.
+
+        It may come to a point, and die, as soon as it starts.
+        """
         await self.serving()
+        if points or self.armed:
+            self.points = list(points)
+            await self.kill_proxy()
+            self.tally.proxy_kills -= 1  # it was doing nothing
+            await self.serving()
 
     async def kill_proxy(self) -> None:
         """Kill -9."""
         await self.serving()
         assert self.proxy is not None
         self._up.clear()
+        self.armed = None
         self.proxy.kill()
 
     def kill_legacy(self) -> None:
@@ -182,14 +218,13 @@ class Arena:
         """Let no file of the proxy grow for a while."""
         await self.serving()
         assert self.proxy is not None
-        pid, free = self.proxy.pid, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FULL, resource.RLIM_INFINITY))
+        victim = self.proxy
         self._is_down("disk")
+        victim.limit_files(FULL)
         try:
             await asyncio.sleep(seconds)
         finally:
-            if not self.proxy.ended.done():
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, free)
+            victim.limit_files(resource.RLIM_INFINITY)
             self._is_up("disk")
 
     async def flip_stage(self, phase: str, seconds: float) -> None:
@@ -206,24 +241,37 @@ class Arena:
                 await asyncio.sleep(seconds)
             self.offs.append((began, time.time_ns() // 1_000_000))
 
-    async def quiet(self) -> None:
-        """Wait until both are there, nothing is in flight and no doubt is left that can be resolved."""
-        calm = 0
-        async with httpx.AsyncClient(base_url=self.admin, timeout=10, trust_env=False) as http:
-            while calm < 2:
-                await asyncio.sleep(LOOK)
-                await self.serving()
-                calm = calm + 1 if not self.down_since and await self._is_quiet(http) else 0
+    async def quiet(self, within: float) -> None:
+        """Wait until both are there, nothing is in flight and no doubt is left that can be resolved.
 
-    async def _is_quiet(self, http: httpx.AsyncClient) -> bool:
+        Raises `Restless`, which says what is still going on, when that takes longer than `within` seconds.
+        """
+        calm, unrest = 0, "nobody has looked yet"
+        try:
+            async with asyncio.timeout(within), httpx.AsyncClient(base_url=self.admin, trust_env=False) as http:
+                while calm < 2:
+                    await asyncio.sleep(LOOK)
+                    await self.serving()
+                    unrest = await self._unrest(http)
+                    calm = 0 if unrest else calm + 1
+        except TimeoutError:
+            raise Restless(f"after {within:g} s: {unrest or 'now it is quiet'}") from None
+
+    async def _unrest(self, http: httpx.AsyncClient) -> str:
+        """Return what is still going on; empty when nothing is."""
+        if self.down_since:
+            return f"{', '.join(self.down_since)} down"
         try:
             status = (await http.get("/status")).json()
             unsettled = await asyncio.to_thread(self.reading().intents, UNSETTLED)
-        except (httpx.HTTPError, LogError):
-            return False
-        if status["log"]["spooled"] or any(phase["in_flight"] for phase in status["phases"]):
-            return False
-        return all((intent.detail or "").startswith("quarantined:") for intent in unsettled)
+        except (httpx.HTTPError, LogError) as error:
+            return f"the proxy does not tell: {error!r}"
+        if spooled := status["log"]["spooled"]:
+            return f"{spooled} calls in the spool"
+        if busy := [phase["phase"] for phase in status["phases"] if phase["in_flight"]]:
+            return f"calls in flight in {', '.join(busy)}"
+        doubts = [intent for intent in unsettled if not (intent.detail or "").startswith(QUARANTINED)]
+        return ", ".join(f"{one.procedure} {one.id} is {one.outcome.value} ({one.detail})" for one in doubts)
 
     def reading(self) -> Reader:
         """Return the log, for reading beside the proxy."""
@@ -243,11 +291,11 @@ class Arena:
 @asynccontextmanager
 async def arena(folder: Path, nursery: Nursery, *, fail_open: bool = False) -> AsyncIterator[Arena]:
     """A fresh legacy and a proxy in front of it, kept alive for the length of a block."""
-    legacy = await asyncio.to_thread(start_legacy, folder / "legacy", "--faults", "--delta", "0")
+    ports = free_ports()
+    legacy = await asyncio.to_thread(start_legacy, folder / "legacy", *LEGACY, port=ports[0])
     (folder / "proxy").mkdir(parents=True)
     with closing(sqlite3.connect(legacy.data / "assistant.db", timeout=10)) as database:
         database.executescript(WITNESS)
-    ports = (legacy.port, *free_ports())
     database_url = f"sqlite:///{folder / 'proxy' / 'log.db'}"
     here = Arena(
         folder,
@@ -272,9 +320,29 @@ async def arena(folder: Path, nursery: Nursery, *, fail_open: bool = False) -> A
         await asyncio.to_thread(here.legacy.kill)
 
 
-def free_ports() -> tuple[int, int]:
-    """Return two ports that were free a moment ago."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
+async def _ended(pid: int) -> None:
+    """Wait until a process has ended, with no thread of its own: there are few, and each round needs some."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    process = os.pidfd_open(pid)
+    loop.add_reader(process, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
+
+
+def free_ports() -> tuple[int, int, int]:
+    """Return three ports that were free a moment ago, and that no connection is ever given for its own end.
+
+    Whoever dies comes back to its port; meanwhile the system must not have lent it to a client.
+    """
+    lent_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    with ExitStack() as taken:
+        found: list[int] = []
+        while len(found) < 3:
+            one = taken.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("127.0.0.1", lent_from - 1 - secrets.randbelow(16_384)))
+                found.append(one.getsockname()[1])
+        return found[0], found[1], found[2]

@@ -7,7 +7,7 @@ and nobody else.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,8 +68,20 @@ def violations(facts: Facts) -> list[Violation]:
 
 def overruns(facts: Facts) -> list[Row]:
     """Return the changes that the legacy made later than the contract says it ever does; nobody can vouch for these."""
-    deadlines = {entry.token: entry.deadline for entry in facts.entries}
-    return [row for row in facts.rows if row.token is not None and row.at > deadlines.get(row.token, row.at)]
+    return [row for row in facts.rows if _is_late(row, [entry for entry in facts.entries if _may_cause(entry, row)])]
+
+
+def _may_cause(entry: Entry, row: Row) -> bool:
+    """Tell whether a try may have made a change: by its token, or, where that is not shown, by what it was for."""
+    if entry.received > row.at:
+        return False
+    if row.token is not None:
+        return entry.token == row.token
+    return entry.procedure == row.procedure and entry.key in {None, row.key}
+
+
+def _is_late(row: Row, causes: Sequence[Entry]) -> bool:
+    return bool(causes) and all(row.at > entry.deadline for entry in causes)
 
 
 def quarantined(facts: Facts) -> list[Entry]:
@@ -85,7 +97,8 @@ def longest(facts: Facts) -> int:
 def _completeness(facts: Facts) -> Iterator[Violation]:
     entries = _by_token(facts.entries)
     events = Counter(event.intent for event in facts.told if event.intent is not None and not event.found)
-    tokened = Counter(row.token for row in facts.rows if row.token is not None and row.key.entity != "message")
+    late = overruns(facts)
+    tokened = Counter(row.token for row in facts.rows if row.token and row.key.entity != "message" and row not in late)
     for said in facts.said:
         applied = [entry for entry in entries[said.token] if entry.outcome is Outcome.APPLIED]
         if len(applied) > 1:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from shadow.contract import Contract, load
@@ -54,24 +55,21 @@ def facts_of(arena: Arena, said: Sequence[Said], *, after: Marks | None = None) 
     )
 
 
+@dataclass(frozen=True, slots=True)
 class Marks:
     """Where the witnesses were at the beginning of a round."""
 
-    def __init__(self, row: int = 0, intent: int = 0, position: int = 0) -> None:
-        self.row = row
-        self.intent = intent
-        self.position = position
+    row: int = 0
+    intent: int = 0
+    position: int = 0
 
-    @classmethod
-    def of(cls, facts: Facts, before: Marks) -> Marks:
-        """Return the marks at the end of a round's facts."""
-        return cls(
-            max((row.seq for row in facts.rows), default=before.row),
-            max((entry.id for entry in facts.entries), default=before.intent),
-            max(
-                [*(told.position for told in facts.told), *(turn.position for turn in facts.turns)],
-                default=before.position,
-            ),
+    def behind(self, facts: Facts) -> Marks:
+        """Return the marks at the end of the round that began at these; `facts` are its facts."""
+        positions = [told.position for told in facts.told] + [turn.position for turn in facts.turns]
+        return Marks(
+            max([self.row, *(row.seq for row in facts.rows)]),
+            max([self.intent, *(entry.id for entry in facts.entries)]),
+            max([self.position, *positions]),
         )
 
 

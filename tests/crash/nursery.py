@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shadow.tasks import Tasks
 from tests.support.node import ROOT
-from tests.support.proxy import KEYS
+from tests.support.proxy import CONTRACT, KEYS
 
 
 class StillBorn(AssertionError):
@@ -45,8 +45,14 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, as a power cut would; nothing happens when it has ended."""
-        if not self.ended.done():
-            os.kill(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # its end may not have been told yet
+            if not self.ended.done():
+                os.kill(self.pid, signal.SIGKILL)
+
+    def limit_files(self, size: int) -> None:
+        """Let no file grow beyond `size` bytes; nothing happens when it has ended."""
+        with suppress(ProcessLookupError):  # its end may not have been told yet
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     @property
     def was_killed(self) -> bool:
@@ -71,7 +77,11 @@ class Nursery:
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         child = await birth
         either: list[asyncio.Future[Any]] = [child.ready, child.ended]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            child.kill()
+            raise
         if not child.ready.done() and not child.was_killed:
             raise StillBorn(f"status {child.ended.result()}:\n{child.said()}")
         return child
@@ -85,11 +95,16 @@ class Nursery:
             if "born" in said:
                 birth, errors = self._births.pop(0)
                 self._children[said["born"]] = child = Child(said["born"], errors, loop.create_future())
-                birth.set_result(child)
+                if birth.cancelled():
+                    child.kill()  # nobody wants it any more
+                else:
+                    birth.set_result(child)
             elif "ready" in said:
                 self._children[said["pid"]].ready.set_result(said)
             else:
                 self._children.pop(said["ended"]).ended.set_result(said["status"])
+        if self._births or self._children:
+            raise StillBorn(f"the nursery ended, and left {[*self._children]} behind")
 
 
 @asynccontextmanager
@@ -105,28 +120,38 @@ async def nursery() -> AsyncIterator[Nursery]:
         start_new_session=True,
         env=os.environ | {"CHANGEOVER_KEYS": KEYS},
     )
+    assert process.stdin is not None
     running = Nursery(process)
-    tasks = Tasks()
-    tasks.spawn(running.listen(), name="nursery")
-    try:
-        yield running
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-        await tasks.cancel()
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(running.listen())
+        try:
+            yield running
+        finally:
+            process.stdin.close()
+            await process.wait()
+            await asyncio.wait([listening])
 
 
 def _main() -> None:
     """Fork a proxy for each order; kill all of them when the orders end."""
-    from changeover import cli, serve  # noqa: F401 - this is what costs a second
+    # What a proxy imports, at once or when it is asked for something, costs a second; so do its first expressions.
+    from alembic.runtime import migration  # noqa: F401
+    from typer import _adapters  # noqa: F401
+
+    from changeover import cli, serve  # noqa: F401
+    from shadow.contract import load
+
+    load(CONTRACT)
 
     children: set[int] = set()
 
-    def reap(*_: object) -> None:
-        for pid in tuple(children):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+    def reap(*_: object, how: int = os.WNOHANG) -> None:
+        # A signal may interrupt its own handler, so each end is asked for only once: by whoever is told of it.
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, how)
+                if not pid:
+                    return
                 children.discard(pid)
                 _say({"ended": pid, "status": status})
 
@@ -143,7 +168,7 @@ def _main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    reap(how=0)
 
 
 def _be_a_proxy(order: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+from shadow.faults import Point
 from shadow.journal import Outcome
 from tests.crash.arena import Arena
 from tests.crash.checker import Violation, longest, overruns, quarantined, violations
@@ -27,6 +28,8 @@ class Result:
     facts: Facts
     violations: tuple[Violation, ...]
     kills: int
+    reached: tuple[Point, ...] = ()
+    """The points at which the proxy killed itself."""
 
     @property
     def acknowledged(self) -> int:
@@ -56,23 +59,22 @@ class Result:
 
 async def play(arena: Arena, script: Script, marks: Marks) -> Result:
     """Play one round to its end and check it."""
-    kills = arena.tally.proxy_kills + arena.tally.legacy_kills
+    kills, reached = arena.tally.kills, len(arena.tally.reached)
+    await arena.arm(script.points)
     arena.down = 0.0
     arena.offs.clear()
     world = World(arena.url, f"s{script.seed}", arena.serving, arena.make_secret)
-    if script.points:
-        await arena.arm(script.points)
     async with asyncio.TaskGroup() as group:
         for number, asks in enumerate(script.clients):
             group.create_task(run_client(world, number, asks))
         for disaster in script.disasters:
             group.create_task(strike(arena, disaster, PHASES[script.setting]))
-    async with asyncio.timeout(PROMPT):
-        await arena.quiet()
+    await arena.quiet(within=PROMPT)
     said = [_fenced(arena, one) for one in world.said.values()]
     arena.said |= {one.token: one for one in said}
     facts = await asyncio.to_thread(facts_of, arena, said, after=marks)
-    return Result(script, facts, tuple(violations(facts)), arena.tally.proxy_kills + arena.tally.legacy_kills - kills)
+    broken = tuple(violations(facts))
+    return Result(script, facts, broken, arena.tally.kills - kills, tuple(arena.tally.reached[reached:]))
 
 
 async def strike(arena: Arena, disaster: Disaster, phase: str) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from shadow.faults import Point
+from shadow.faults import POINTS, Point
 
 SETTINGS = ("provider", "rule", "agent", "selection")
 """The entities in the legacy's settings file. A round writes one of them only: the legacy itself loses writes
 when two of them change at once, and that is not what is tested here."""
 
-KEYS_COUNT = True
-"""Whether the proxy knows what an idempotency key means."""
-
-POINTS_OF_DOUBT = frozenset({Point.DOUBT_RIPE, Point.DOUBT_SEEN, Point.DOUBT_SETTLED})
+POINTS_OF_DOUBT = (Point.DOUBT_RIPE, Point.DOUBT_SEEN, Point.DOUBT_SETTLED)
 """The points that are reached only when a call is left in doubt."""
 
 
-POINTS_OF_SPOOL = frozenset({Point.SPOOLED, Point.SPOOL_ENDED, Point.SHIPPED})
+POINTS_OF_SPOOL = (Point.SPOOLED, Point.SPOOL_ENDED, Point.SHIPPED)
 """The points that are reached only when the log cannot be written and a phase fails open."""
 
 
@@ -67,14 +65,18 @@ class Script:
     """One round."""
 
     seed: int | str
+    kind: str
+    """One of `KINDS`, or `point`."""
     setting: str
     clients: tuple[tuple[Ask, ...], ...]
     disasters: tuple[Disaster, ...]
     points: tuple[tuple[Point, int], ...] = ()
     """Where the proxy kills itself: at the first point, once it is back at the second one, …, at which arrival."""
+    fail_open: bool = False
+    """Whether the sessions go on while the log cannot be written."""
 
 
-KINDS = (
+KINDS: tuple[str, ...] = (
     "calm",
     "proxy-point",
     "proxy-point",
@@ -87,14 +89,17 @@ KINDS = (
     "freeze",
     "both",
     "disk",
+    "disk-point",
     "stage",
 )
+"""What dies, or fails, in a round; what is named more often comes more often."""
 
 
 def write_script(seed: int) -> Script:
-    """Return the round of a seed."""
+    """Return the round of a seed: always the same one for the same list of points."""
     random = Random(seed)
     kind = random.choice(KINDS)
+    fail_open = random.random() < 0.5
     setting = random.choice(SETTINGS if kind != "stage" else ("rule", "agent"))
     faults = _faults(kind)
     clients = tuple(
@@ -109,17 +114,20 @@ def write_script(seed: int) -> Script:
             points = [_point(random)]
         case "proxy-twice":
             points = [_point(random), _point(random)]
+        case "disk-point":
+            points = [_point(random, POINTS_OF_SPOOL if fail_open else POINTS)]
+            disasters = [Disaster("full-disk", 0.0, random.uniform(0.2, 0.6))]
         case "disk":
             disasters = [Disaster("full-disk", soon, random.uniform(0.05, 0.4))]
         case "freeze":
-            disasters = [Disaster("freeze-legacy", soon, random.uniform(0.05, 0.35))]
+            disasters = [Disaster("freeze-legacy", soon, random.uniform(0.05, 0.3))]
         case "stage":
             disasters = [Disaster("flip-stage", random.uniform(0, 0.1), random.uniform(0.0, 0.1)) for _ in range(2)]
     if kind == "proxy-random":
         disasters = [Disaster("kill-proxy", soon)]
     if kind in {"legacy-random", "both"}:
         disasters = [Disaster("kill-legacy", soon)]
-    return Script(seed, setting, clients, tuple(disasters), tuple(points))
+    return Script(seed, kind, setting, clients, tuple(disasters), tuple(points), fail_open)
 
 
 def script_for(point: Point, arrival: int) -> Script:
@@ -130,17 +138,19 @@ def script_for(point: Point, arrival: int) -> Script:
         tuple(_ask(random, "rule", faults, stage=False, faulty=0.4) for _ in range(4 + arrival)) for _ in range(3)
     )
     disasters = (Disaster("full-disk", 0.0, 0.6),) if point in POINTS_OF_SPOOL else ()
-    return Script(f"{point}{arrival}", "rule", clients, disasters, ((point, arrival),))
+    return Script(f"{point}{arrival}", "point", "rule", clients, disasters, ((point, arrival),), fail_open=True)
 
 
-def _point(random: Random) -> tuple[Point, int]:
-    return random.choice(tuple(Point)), random.choice((1, 2, 3, 5, 8, 13))
+def _point(random: Random, points: Sequence[Point] = POINTS) -> tuple[Point, int]:
+    return random.choice(points), random.choice((1, 2, 3, 5, 8, 13))
 
 
 def _faults(kind: str) -> tuple[str, ...]:
     either = ("reset", "error", "hang")
     faults = tuple(f"{fault}-{point}-commit" for fault in either for point in ("before", "after"))
-    faults += ("truncate-after-commit", "delay-before-commit:100", "delay-after-commit:150", "delay-before-commit:350")
+    faults += ("truncate-after-commit", "delay-before-commit:100", "delay-after-commit:150")
+    if kind != "freeze":  # both together would be longer than any request is said to take
+        faults += ("delay-before-commit:300",)
     if kind == "legacy-crash":
         return ("crash-after-commit", "crash-before-commit", *faults)
     return faults
@@ -162,6 +172,6 @@ def _ask(random: Random, setting: str, faults: tuple[str, ...], *, stage: bool, 
         fault=fault,
         patience=random.choice((None, None, None, None, 0.02, 0.2)),
         tries=random.choice((1, 2, 3)),
-        keyed=KEYS_COUNT and random.random() < 0.5,
+        keyed=random.random() < 0.5,
         pause=random.choice((0.0, 0.0, 0.01, 0.05)),
     )

@@ -110,6 +110,37 @@ async def test_a_create_is_found_although_a_listed_item_lacks_some_of_its_fields
     assert found["model"] == "gpt-5"
 
 
+async def test_what_a_create_in_doubt_made_is_recorded_with_the_fields_that_the_list_lacks(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    """The list of sessions shows no rules; the single read does, and the log has what it says."""
+    given = {"provider": "openai", "model": "gpt-5", "content": "hello"}
+    await call(proxy.url, "message.add", given, "reset-after-commit")
+    await settled(proxy.database)
+
+    (session,) = [row.key for row in legacy.audit() if row.entity == "session"]
+    expected = {"provider": "openai", "model": "gpt-5", "agentId": "coder", "enabledRuleIds": []}
+    assert fields(proxy.database, "session", session) == expected
+
+
+async def test_the_event_of_a_create_that_was_found_by_listing_tells_what_the_list_lacks(
+    legacy: Legacy, tmp_path: Path
+) -> None:
+    text = CONTRACT.read_text()
+    find = text[text.index('[mutation."session.create".find]') : text.index('[mutation."session.updateTitle"]')]
+    proxy = await asyncio.to_thread(start, legacy, tmp_path, (find, ""))
+    try:
+        given = {"provider": "openai", "model": "gpt-5", "enabledRuleIds": ["concise"]}
+        await call(proxy.url, "session.create", given, "reset-after-commit")
+        (intent,) = await settled(proxy.database)
+        (created,) = drafts(proxy.database)
+    finally:
+        await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert (intent.outcome, created.type) == (Outcome.APPLIED, "session-created")
+    assert created.change == {"provider": "openai", "model": "gpt-5", "agentId": "coder", "enabledRuleIds": ["concise"]}
+
+
 async def test_creates_in_doubt_at_the_same_time_are_told_apart(proxy: ProxyProcess, legacy: Legacy) -> None:
     models = [f"m{number}" for number in range(6)]
     points = ["before" if number % 2 else "after" for number in range(6)]

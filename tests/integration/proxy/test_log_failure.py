@@ -26,12 +26,13 @@ FULL = 16 * 1024
 """Bytes after which no file can be written: the database is longer, the spool is not."""
 
 
-def start(legacy: Legacy, folder: Path, **environment: str) -> ProxyProcess:
+def start(legacy: Legacy, folder: Path, *flags: str, **environment: str) -> ProxyProcess:
     text = Path("examples/contract.toml").read_text()
     unmapped = text[text.index('[mutation."agents.select"]') : text.index("# --- channels")]
     return start_proxy(
         f"http://127.0.0.1:{legacy.port}",
         folder / "proxy",
+        *flags,
         contract=impatient(folder, OPEN, (unmapped, "")),
         environment=environment,
     )
@@ -166,6 +167,48 @@ async def test_a_lost_call_in_the_spool_is_resolved_when_the_log_is_back(proxy: 
     assert lost.status_code == 502
     assert settlements[-1].outcome is Outcome.APPLIED
     assert drafts(proxy.database)[-1].data["title"] == "lost"
+
+
+async def test_nobody_overtakes_a_call_in_doubt_that_is_in_the_spool(legacy: Legacy, tmp_path: Path) -> None:
+    """It may still be applied: who comes next waits, so the events have the order of the legacy's changes."""
+    proxy = await asyncio.to_thread(start, legacy, tmp_path, "--response-timeout", "0.2")
+    try:
+        session = (await call(proxy, "session.create", CREATE)).json()["result"]["data"]["id"]
+        with full_disk(proxy):
+            late = await call(
+                proxy, "session.updateTitle", {"sessionId": session, "title": "late"}, "delay-before-commit:700"
+            )
+            async with asyncio.TaskGroup() as group:
+                title = {"sessionId": session, "title": "next"}
+                following = group.create_task(call(proxy, "session.updateTitle", title))
+                await until(lambda: len(legacy.audit()) == 2)
+                assert not following.done()
+                resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await settled(proxy.database)
+        told = [draft.data["title"] for draft in drafts(proxy.database) if draft.type == "session-title-updated"]
+    finally:
+        await asyncio.to_thread(stop, proxy.process, grace=60)
+
+    assert (late.status_code, following.result().status_code) == (504, 200)
+    assert told == ["late", "next"]
+    assert fields(proxy.database, "session", session)["title"] == "next"  # type: ignore[index]
+
+
+async def test_a_create_in_doubt_is_not_taken_for_one_whose_event_is_still_in_the_spool(
+    proxy: ProxyProcess, legacy: Legacy
+) -> None:
+    with full_disk(proxy):
+        for number in range(4):
+            await call(proxy, "session.create", {**CREATE, "model": f"lost-{number}"}, "error-before-commit")
+            await call(proxy, "session.create", {**CREATE, "model": f"made-{number}"})
+    await until(lambda: not spool(proxy).exists())
+    settlements = await settled(proxy.database)
+
+    told = {intent.input["model"]: intent.outcome for intent in settlements}
+    assert told == {f"lost-{n}": Outcome.NOT_APPLIED for n in range(4)} | {
+        f"made-{n}": Outcome.APPLIED for n in range(4)
+    }
+    assert [draft.data["model"] for draft in drafts(proxy.database)] == [f"made-{n}" for n in range(4)]
 
 
 async def test_a_log_that_fails_between_the_intent_and_the_outcome_keeps_the_client_waiting_or_tells_it(

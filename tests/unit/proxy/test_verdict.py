@@ -65,6 +65,12 @@ def shown_by_legacy(fields: Fields | None) -> Fields | None:
     return {**fields, "secret": ENTITY.masks[0].apply(fields["secret"])}
 
 
+def value_of(fields: Fields | None, name: str) -> Json:
+    """The value of a field; what the contract calls blank is absent when it is empty."""
+    value = (fields or {}).get(name)
+    return None if value == "" and name in ENTITY.blank else value
+
+
 def look(before: Any, predicted: Any, found: Any, *, known: bool = True) -> Look:
     return Look(ENTITY, KEY, before, predicted, found, SHOWN, known)
 
@@ -102,7 +108,7 @@ def test_what_the_legacy_shows_is_what_the_log_has_after_the_verdict(
         told = fold(before, draft.effect, draft.change)
 
     assert (told is None) == (found is None)
-    about = [name for name in SHOWN if (before or {}).get(name) != (predicted or {}).get(name)]
+    about = [name for name in SHOWN if value_of(before, name) != value_of(predicted, name)]
     if told is not None and before is not None and predicted is not None:
         shown = shown_by_legacy(found) or {}
         assert all(alike(ENTITY, name, told.get(name), shown.get(name)) for name in about)

@@ -1,0 +1,236 @@
+"""A phase that fails open: nothing is forgotten and nothing overtakes, though neither log nor spool may be there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from proxy.creations import Creations
+from proxy.doubt import Left
+from proxy.failopen import FailOpen, Told
+from proxy.fence import Fence
+from proxy.metrics import Metrics
+from proxy.mirror import Asked, Call, Mirror, NotRecorded, judge
+from proxy.spool import Spool
+from proxy.trpc.envelopes import Success
+from shadow.contract import parse
+from shadow.errors import LogUnavailable, Trouble
+from shadow.events import EntityKey, Event
+from shadow.journal import NewIntent, Outcome, Settlement
+from shadow.locks import EntityLocks
+from shadow.log import Log
+from shadow.privacy import Privacy
+from shadow.stages import Stage
+
+CONTRACT = """
+[legacy]
+base_path = "/trpc"
+
+[phase.notes]
+entities = ["note"]
+on_log_failure = "fail_open"
+
+[entity.note]
+list = { query = "note.list", input = "{}", items = "output.notes" }
+key = "item.id"
+fields = ["text"]
+
+[mutation."note.create"]
+entity = "note"
+key = "output.id"
+effect = "create"
+event = "note-created"
+channel = "'note:' + output.id"
+data = "{'id': output.id, 'text': input.text}"
+
+[mutation."note.edit"]
+entity = "note"
+key = "input.id"
+effect = "patch"
+event = "note-edited"
+channel = "'note:' + input.id"
+data = "{'id': input.id, 'text': input.text}"
+"""
+
+NOTE = EntityKey("note", "n")
+ASKED = Asked("request", received=900)
+
+
+@dataclass
+class Moody:
+    """A real log that can be told not to take anything."""
+
+    log: Log
+    away: bool = False
+
+    async def begin(self, intents: Sequence[NewIntent]) -> tuple[int, ...]:
+        self._look()
+        return await self.log.begin(intents)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
+        self._look()
+        return await self.log.settle(settlements)
+
+    def _look(self) -> None:
+        if self.away:
+            raise LogUnavailable(Trouble.DISK_FULL, "the disk is full")
+
+
+@dataclass
+class Stand:
+    """A mirror with a spool behind it, and what was left to the resolver."""
+
+    mirror: Mirror
+    writer: Moody
+    fail_open: FailOpen
+    left: list[Left] = field(default_factory=list)
+
+    def edit(self, text: str, index: int = 0) -> Call:
+        return Call(index, "note.edit", {"id": "n", "text": text}, self.mirror.contract.mutations["note.edit"])
+
+    def create(self, text: str) -> Call:
+        return Call(0, "note.create", {"text": text}, self.mirror.contract.mutations["note.create"])
+
+
+@pytest.fixture(name="spool")
+def _spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool" / "calls"
+
+
+@pytest.fixture(name="stand")
+async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
+    contract = parse(CONTRACT, "notes.toml")
+    log = Log.open(f"sqlite:///{tmp_path / 'log.db'}")
+    writer, locks, privacy, left = Moody(log), EntityLocks(), Privacy(contract, None), list[Left]()
+    spool.parent.mkdir()
+
+    def judged(told: Told, intent: int, new_id: Callable[[], str]) -> Settlement:
+        asked = told.intent
+        return judge(
+            Call(asked.index, asked.procedure, told.input, contract.mutations[asked.procedure]),
+            told.output,
+            intent=intent,
+            read_state=lambda key: state.fields if (state := log.state(key)) else None,
+            keys_of=log.keys,
+            now=2000,
+            new_id=new_id,
+            actor=None,
+            privacy=privacy,
+        )
+
+    def leave(one: Left) -> asyncio.Event:
+        left.append(one)
+        return asyncio.Event()
+
+    async def adopt(intent: int) -> None:
+        raise AssertionError(intent)
+
+    fail_open = FailOpen(
+        Spool(spool),
+        contract=contract,
+        log=log,
+        privacy=privacy,
+        fence=Fence(),
+        locks=locks,
+        judge=judged,
+        leave=left.append,
+        adopt=adopt,
+        doubted=lambda: False,
+        clock=lambda: 2000,
+        pause=0.01,
+    )
+    ids = itertools.count()
+    mirror = Mirror(
+        contract=contract,
+        writer=writer,
+        read_state=lambda key: state.fields if (state := log.state(key)) else None,
+        keys_of=log.keys,
+        locks=locks,
+        stage_of=lambda phase: (Stage.DUALWRITE, 1),
+        clock=lambda: 1000,
+        new_id=lambda: f"event-{next(ids)}",
+        metrics=Metrics(),
+        privacy=privacy,
+        creations=Creations(),
+        leave=leave,
+        fail_open=fail_open,
+    )
+    yield Stand(mirror, writer, fail_open, left)
+    await fail_open.close()
+    await log.close()
+
+
+async def shipped(stand: Stand) -> None:
+    async with asyncio.timeout(60):
+        while stand.fail_open.waiting:  # noqa: ASYNC110 - what it waits for has no event of its own
+            await asyncio.sleep(0.01)
+
+
+async def test_what_neither_the_log_nor_the_spool_takes_is_owed_to_the_log(stand: Stand, spool: Path) -> None:
+    """The legacy did it and said so: the outcome is known, and is written as soon as anything can be written."""
+    async with stand.mirror.attempt([stand.edit("a")], ASKED) as attempt:
+        stand.writer.away = True
+        spool.parent.rmdir()
+        with pytest.raises(NotRecorded):
+            await attempt.settle({0: Success(None)})
+
+    (left,) = stand.left
+    assert left.keys == (NOTE,)
+    assert left.owed is not None
+    assert left.owed.outcome is Outcome.APPLIED
+    assert stand.mirror.locks.held(NOTE), "until it is written nobody may come after it"
+
+
+async def test_a_spooled_call_in_doubt_keeps_its_lock_until_the_resolver_has_it(stand: Stand) -> None:
+    stand.writer.away = True
+    async with stand.mirror.attempt([stand.edit("a")], ASKED):
+        pass
+    assert stand.mirror.locks.held(NOTE)
+    await shipped(stand)
+
+    (left,) = stand.left
+    assert (left.procedure, left.reason, left.keys) == ("note.edit", "no_answer", (NOTE,))
+    assert stand.writer.log.intents()[0].outcome is Outcome.IN_DOUBT
+    assert stand.mirror.locks.held(NOTE)
+
+
+async def test_the_lock_of_several_spooled_calls_in_doubt_goes_to_the_resolver_once(stand: Stand) -> None:
+    stand.writer.away = True
+    async with stand.mirror.attempt([stand.edit("a"), stand.edit("b", 1)], ASKED):
+        pass
+    await shipped(stand)
+
+    assert [left.keys for left in stand.left] == [(), (NOTE,)]
+
+
+async def test_a_spooled_create_in_doubt_has_not_ended(stand: Stand) -> None:
+    """Who changes what it may have made waits for it; who asks what became of another create does not."""
+    stand.writer.away = True
+    async with stand.mirror.attempt([stand.create("a")], ASKED):
+        pass
+    async with asyncio.timeout(60):
+        await stand.mirror.creations.parked("note")
+    assert stand.mirror.creations.any(["note"])
+    await shipped(stand)
+
+    (left,) = stand.left
+    assert left.creation is not None
+    assert not left.creation.over.is_set()
+
+
+async def test_the_log_has_caught_up_when_it_has_all_that_ended(stand: Stand) -> None:
+    stand.writer.away = True
+    for number in range(3):
+        async with stand.mirror.attempt([stand.edit(str(number))], ASKED) as attempt:
+            await attempt.settle({0: Success(None)})
+    async with asyncio.timeout(60):
+        await stand.fail_open.caught_up()
+
+    told = stand.writer.log.read(("note:n",), 0, 10)
+    assert [event.draft.change for event in told] == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
+    assert not stand.mirror.locks.held(NOTE)
