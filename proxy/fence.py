@@ -37,6 +37,10 @@ class Fence:
         """Return how many mutations of `phase` are in flight."""
         return self._inside[phase]
 
+    def closing(self, phase: str) -> bool:
+        """Tell whether `phase` is closed, or is to be as soon as it is empty."""
+        return phase in self._closed
+
     async def enter(self, phases: Iterable[str]) -> tuple[str, ...]:
         """Wait until every one of `phases` is open and enter them all at once; returns what `leave` takes."""
         wanted = tuple(phases)
