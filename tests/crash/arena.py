@@ -94,6 +94,8 @@ class Arena:
     proxy: Child | None = None
     reader: Reader | None = None
     tally: Tally = field(default_factory=Tally)
+    rounds: int = 0
+    """How many rounds were begun in it."""
     said: dict[str, Said] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     down_since: dict[str, float] = field(default_factory=dict)

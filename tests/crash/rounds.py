@@ -63,7 +63,8 @@ async def play(arena: Arena, script: Script, marks: Marks) -> Result:
     await arena.arm(script.points)
     arena.down = 0.0
     arena.offs.clear()
-    world = World(arena.url, f"s{script.seed}", arena.serving, arena.make_secret)
+    arena.rounds += 1  # the same script may be played again, and asks for something else then
+    world = World(arena.url, f"s{script.seed}r{arena.rounds}", arena.serving, arena.make_secret)
     async with asyncio.TaskGroup() as group:
         for number, asks in enumerate(script.clients):
             group.create_task(run_client(world, number, asks))
