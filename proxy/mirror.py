@@ -24,8 +24,9 @@ from typing import Protocol, Self
 import msgspec
 from msgspec.structs import replace
 
+from proxy.births import unnamed
 from proxy.creations import Creation, Creations
-from proxy.doubt import Left, unnamed
+from proxy.doubt import Left
 from proxy.failopen import FailOpen
 from proxy.metrics import Metrics
 from proxy.observation import Observer
