@@ -217,14 +217,14 @@ class Arena:
             os.kill(pid, signal.SIGCONT)
 
     async def fill_disk(self, seconds: float) -> None:
-        """Let no file of the proxy grow for a while."""
+        """Let no file of the proxy grow for a while, or until it dies: the next one finds room."""
         await self.serving()
         assert self.proxy is not None
         victim = self.proxy
         self._is_down("disk")
         victim.limit_files(FULL)
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.wait([victim.ended], timeout=seconds)
         finally:
             victim.limit_files(resource.RLIM_INFINITY)
             self._is_up("disk")
