@@ -99,6 +99,8 @@ class Arena:
     said: dict[str, Said] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     down_since: dict[str, float] = field(default_factory=dict)
+    legacy_kills: int = 0
+    """How often the legacy died, in this round."""
     down: float = 0.0
     """Seconds for which one of the two was away, in this round."""
     offs: list[tuple[int, int]] = field(default_factory=list)
@@ -167,6 +169,7 @@ class Arena:
             self.legacy.process.wait()
             self._is_down("legacy")
             self.tally.legacy_kills += 1
+            self.legacy_kills += 1
             if self.legacy.process.stdout is not None:
                 self.legacy.process.stdout.close()
             await self._start_legacy_again()
