@@ -86,6 +86,10 @@ class Nursery:
             raise StillBorn(f"status {child.ended.result()}:\n{child.said()}")
         return child
 
+    def kill(self) -> None:
+        """End the nursery itself; its proxies live on, and it can tell of nobody's end any more."""
+        self._process.kill()
+
     async def listen(self) -> None:
         """Take in what the nursery says until it ends."""
         assert self._process.stdout is not None
