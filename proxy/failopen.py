@@ -91,7 +91,9 @@ class FailOpen:
         doubted: Callable[[], bool],
         clock: Callable[[], int],
         pause: float = 0.5,
+        patience: float = 5.0,
     ) -> None:
+        """Ship, when the log is away, every `pause` seconds; wait up to `patience` seconds until a phase is empty."""
         self._spool = spool
         self._contract = contract
         self._log = log
@@ -105,11 +107,13 @@ class FailOpen:
         self._clock = clock
         self._pause = pause
         self._open = {name for name, phase in contract.phases.items() if phase.on_log_failure is OnLogFailure.FAIL_OPEN}
+        self._patience = patience
         self._since: dict[str, int] = {}
         self._counts: dict[str, int] = {}
         self._kept: dict[int, Left] = {}
         self._given_up: set[int] = set()
         self._moved = asyncio.Event()
+        self._closing: asyncio.Timeout | None = None
         self._tasks = Tasks()
         for each in spool.waiting():
             self._note(each.tried.get("phase"), each.tried["received"])
@@ -170,6 +174,9 @@ class FailOpen:
         self._kept[number] = left
         if left.creation is not None:
             left.creation.park()
+        if self._closing is not None:
+            # Who waits for these locks is inside the fence, and they are free only when this call was shipped.
+            self._closing.reschedule(asyncio.get_running_loop().time())
 
     async def caught_up(self) -> None:
         """Wait until the log has every spooled call that has ended by now."""
@@ -206,7 +213,7 @@ class FailOpen:
                     continue  # whoever waits for the doubt is inside the fence, and would hold it up
                 async with self._closed(sorted(self._since)):
                     await self._ship_all()
-            except (LogUnavailable, FenceBusy, SpoolFull):
+            except (LogUnavailable, FenceBusy, TimeoutError, SpoolFull):
                 continue
 
     async def _ship_ended(self) -> None:
@@ -294,9 +301,14 @@ class FailOpen:
 
     @asynccontextmanager
     async def _closed(self, phases: Sequence[str]) -> AsyncIterator[None]:
+        """Hold the phases empty; raises `FenceBusy`, or TimeoutError when a call is left in doubt meanwhile."""
         async with AsyncExitStack() as stack:
-            for phase in phases:
-                await stack.enter_async_context(self._fence.closed(phase, timeout=5))
+            try:
+                async with asyncio.timeout(None) as self._closing:
+                    for phase in phases:
+                        await stack.enter_async_context(self._fence.closed(phase, timeout=self._patience))
+            finally:
+                self._closing = None
             yield
 
     # --- records -----------------------------------------------------------------------------------------------

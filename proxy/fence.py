@@ -45,6 +45,10 @@ class Fence:
             self._inside[phase] += 1
         return True
 
+    def closing(self, phase: str) -> bool:
+        """Tell whether `phase` is closed, or is to be as soon as it is empty."""
+        return phase in self._closed
+
     async def enter(self, phases: Iterable[str]) -> tuple[str, ...]:
         """Wait until every one of `phases` is open and enter them all at once; returns what `leave` takes."""
         wanted = tuple(phases)

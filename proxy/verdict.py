@@ -7,9 +7,8 @@ is a fact of its own, and is recorded as found. Differences elsewhere are not th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 
 from shadow import json
@@ -24,8 +23,9 @@ Fields = dict[str, Json]
 OBSERVED = "entity-observed"
 """The type of an event that records an entity as the legacy shows it, because nobody knows how it came so."""
 
-SKEW = 60_000
-"""How far apart, in milliseconds, the legacy's clock and ours are believed to be at most."""
+
+class CannotTell(Exception):
+    """The doubt cannot be resolved as things are; the message is a short code."""
 
 
 class Sign(Enum):
@@ -130,86 +130,6 @@ def correction(look: Look, *, cause: str, channel: str, now: int, id: str, actor
 def may_still_run(reason: str | None) -> bool:
     """Tell whether the call of a doubt may not have ended yet: the legacy never said anything about it."""
     return reason is None or not reason.startswith((ANSWERED, QUARANTINED, "contract:"))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An entity that the legacy has and the log does not know: some create made it."""
-
-    key: str
-    fields: Fields
-    item: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """A create in doubt: what the entity that it would have made looks like in a list, as far as that can be known.
-
-    `guessed` tells that this is not from the contract but from fields of the input that have the names of fields.
-    """
-
-    intent: int
-    entity: Entity
-    received: int
-    wanted: Fields
-    guessed: bool
-
-    def made(self, candidate: Candidate) -> bool:
-        """Tell whether it can have made the candidate."""
-        if born_before(candidate.item, self.received - SKEW):
-            return False
-        return all(
-            alike(self.entity, field, value, candidate.fields.get(field)) for field, value in self.wanted.items()
-        )
-
-
-def pair(creates: Sequence[Create], candidates: Sequence[Candidate]) -> dict[int, Candidate]:
-    """Attribute as many candidates as can be, each to one create, the earlier creates first; by intent."""
-    owner: dict[int, int] = {}
-
-    def place(create: int, tried: set[int]) -> bool:
-        for number, candidate in enumerate(candidates):
-            if number in tried or not creates[create].made(candidate):
-                continue
-            tried.add(number)
-            if number not in owner or place(owner[number], tried):
-                owner[number] = create
-                return True
-        return False
-
-    for number in range(len(creates)):
-        place(number, set())
-    return {creates[create].intent: candidates[number] for number, create in owner.items()}
-
-
-def born_before(item: Json, moment: int) -> bool:
-    """Tell whether an item shows that it was there before a moment (milliseconds).
-
-    Its time of creation says so if it shows one, else the latest of all times that it shows.
-    """
-    if not isinstance(item, dict):
-        return False
-    times = {name: time for name, value in item.items() if (time := _time(value)) is not None}
-    created = [time for name, time in times.items() if name.lower().startswith("creat")]
-    return max(created or times.values(), default=moment) < moment
-
-
-def _time(value: Json) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        if 1e12 <= value < 4e12:
-            return int(value)
-        return int(value * 1000) if 1e9 <= value < 4e9 else None
-    if not isinstance(value, str) or len(value) < len("2026-01-01T00:00") or value[4:5] != "-":
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def _sign_by_difference(look: Look, before: Fields, predicted: Fields, found: Fields) -> Sign:

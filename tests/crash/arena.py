@@ -94,9 +94,13 @@ class Arena:
     proxy: Child | None = None
     reader: Reader | None = None
     tally: Tally = field(default_factory=Tally)
+    rounds: int = 0
+    """How many rounds were begun in it."""
     said: dict[str, Said] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     down_since: dict[str, float] = field(default_factory=dict)
+    legacy_kills: int = 0
+    """How often the legacy died, in this round."""
     down: float = 0.0
     """Seconds for which one of the two was away, in this round."""
     offs: list[tuple[int, int]] = field(default_factory=list)
@@ -165,6 +169,7 @@ class Arena:
             self.legacy.process.wait()
             self._is_down("legacy")
             self.tally.legacy_kills += 1
+            self.legacy_kills += 1
             if self.legacy.process.stdout is not None:
                 self.legacy.process.stdout.close()
             await self._start_legacy_again()
@@ -215,14 +220,14 @@ class Arena:
             os.kill(pid, signal.SIGCONT)
 
     async def fill_disk(self, seconds: float) -> None:
-        """Let no file of the proxy grow for a while."""
+        """Let no file of the proxy grow for a while, or until it dies: the next one finds room."""
         await self.serving()
         assert self.proxy is not None
         victim = self.proxy
         self._is_down("disk")
         victim.limit_files(FULL)
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.wait([victim.ended], timeout=seconds)
         finally:
             victim.limit_files(resource.RLIM_INFINITY)
             self._is_up("disk")

@@ -14,7 +14,7 @@ from enum import StrEnum
 from shadow.events import EntityKey
 from shadow.journal import UNSETTLED, WITH_EVENTS, Outcome
 from shadow.json import Json
-from tests.crash.facts import Entry, Facts, Fields, Row, Said, Told
+from tests.crash.facts import IN_THE_DATABASE, Entry, Facts, Fields, Row, Said, Told
 
 QUARANTINED = "quarantined:"
 
@@ -133,18 +133,25 @@ def _soundness(facts: Facts) -> Iterator[Violation]:
 
 
 def _more_than_the_legacy(facts: Facts) -> Iterator[Violation]:
-    """Count where the legacy does not show which call made a change: there may be no more events than changes."""
-    procedures = {entry.id: entry.procedure for entry in facts.entries}
+    """Count where the legacy does not show which call made a change: there may be no more events than changes.
+
+    The settings are a file, and the legacy says in its database what it did only when the file is saved: killed in
+    between, it did what no row tells of. A look at it finds that out, no answer does, and it is once for each kill.
+    """
+    entries = {entry.id: entry for entry in facts.entries}
     rows = Counter((row.procedure, row.key) for row in facts.rows)
-    claimed = Counter(
-        (procedures[event.intent], event.key)
-        for event in facts.told
-        if event.key is not None and event.intent in procedures and not event.found
-    )
-    for (procedure, key), count in claimed.items():
-        if procedure == "config.save":
-            continue  # one row for many entities
-        if count > rows[procedure, key]:
+    answered: Counter[tuple[str, EntityKey]] = Counter()
+    looked_at: Counter[tuple[str, EntityKey]] = Counter()
+    for event in facts.told:
+        entry = entries.get(event.intent or 0)
+        if event.key is None or entry is None or event.found or entry.procedure == "config.save":
+            continue  # the last is one row for many entities
+        in_a_file = event.key.entity not in IN_THE_DATABASE
+        claimed = looked_at if in_a_file and entry.detail is not None else answered
+        claimed[entry.procedure, event.key] += 1
+    for (procedure, key), count in (answered + looked_at).items():
+        unsaid = min(looked_at[procedure, key], facts.legacy_kills)
+        if count > rows[procedure, key] + unsaid:
             what = f"{count} events of {procedure} on {_key(key)}, and the legacy did it {rows[procedure, key]} times"
             yield Violation(Promise.INVENTED, what)
 
@@ -182,7 +189,7 @@ def _order(facts: Facts) -> Iterator[Violation]:
         if event.key is not None and event.intent in tokens:
             told[event.key].append(event)
     for key, events in told.items():
-        if key.entity not in {"session", "message"}:
+        if key.entity not in IN_THE_DATABASE:
             continue  # the settings are a file: the legacy does not show what was in it when
         place = 0
         for event in events:

@@ -15,6 +15,9 @@ from shadow.json import Json
 
 Fields = dict[str, Json]
 
+IN_THE_DATABASE = frozenset({"session", "message"})
+"""The entities that the legacy keeps in its database; all others are in its settings file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -122,6 +125,8 @@ class Facts:
     """Where the log's chain breaks."""
     leaked: tuple[str, ...] = ()
     """Secrets that were found in clear, with the file."""
+    legacy_kills: int = 0
+    """How often the legacy was killed."""
     down: int = 0
     """For how many milliseconds at most the proxy or the legacy was away while something was in doubt."""
     bound: int = 0

@@ -61,9 +61,10 @@ async def play(arena: Arena, script: Script, marks: Marks) -> Result:
     """Play one round to its end and check it."""
     kills, reached = arena.tally.kills, len(arena.tally.reached)
     await arena.arm(script.points)
-    arena.down = 0.0
+    arena.down, arena.legacy_kills = 0.0, 0
     arena.offs.clear()
-    world = World(arena.url, f"s{script.seed}", arena.serving, arena.make_secret)
+    arena.rounds += 1  # the same script may be played again, and asks for something else then
+    world = World(arena.url, f"s{script.seed}r{arena.rounds}", arena.serving, arena.make_secret)
     async with asyncio.TaskGroup() as group:
         for number, asks in enumerate(script.clients):
             group.create_task(run_client(world, number, asks))

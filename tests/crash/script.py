@@ -137,7 +137,9 @@ def script_for(point: Point, arrival: int) -> Script:
     clients = tuple(
         tuple(_ask(random, "rule", faults, stage=False, faulty=0.4) for _ in range(4 + arrival)) for _ in range(3)
     )
-    disasters = (Disaster("full-disk", 0.0, 0.6),) if point in POINTS_OF_SPOOL else ()
+    # A point that is come to while the disk is full ends that by the kill; the other one needs the disk again.
+    seconds = 1.0 if point is Point.SHIPPED else 15.0
+    disasters = (Disaster("full-disk", 0.0, seconds),) if point in POINTS_OF_SPOOL else ()
     return Script(f"{point}{arrival}", "point", "rule", clients, disasters, ((point, arrival),), fail_open=True)
 
 

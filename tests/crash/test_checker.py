@@ -113,6 +113,7 @@ def found(place: int, fields: Fields | None) -> Facts:
     return changed("told", place, facts, type="entity-observed", found=True, fields=fields)
 
 
+SEEN_WITHOUT_ROW = without("rows", TOGGLE, with_entry(TOGGLE, detail="as_predicted"))
 NOT_APPLIED = with_entry(TOGGLE, with_said(TOGGLE, acknowledged=False), outcome=Outcome.NOT_APPLIED)
 
 PLANTED = [
@@ -126,6 +127,8 @@ PLANTED = [
     ("an event has no intent", Promise.INVENTED, plus("told", Told(15, "session-created", SESSION, 99))),
     ("the legacy never did it", Promise.INVENTED, without("rows", TITLE_AGAIN)),
     ("the legacy did it less often", Promise.INVENTED, without("rows", TOGGLE)),
+    ("it was seen, and no row of a living legacy tells of it", Promise.INVENTED, SEEN_WITHOUT_ROW),
+    ("it was answered, and the legacy died", Promise.INVENTED, replace(without("rows", TOGGLE), legacy_kills=1)),
     ("a look found what never was", Promise.INVENTED, found(TITLE, {**MADE, "title": "never"})),
     ("the legacy did what was not applied", Promise.DENIED, with_entry(TITLE_AGAIN, outcome=Outcome.NOT_APPLIED)),
     ("it is still open", Promise.UNSETTLED, with_entry(TOGGLE, outcome=Outcome.OPEN, settled=None)),
@@ -161,6 +164,7 @@ EXCUSED = [
     ("a look found it as it then was", found(TITLE, ONCE)),
     ("a secret is known by its mask", with_state({"apiKey": "sk-1234567"}, {"apiKey": "sk-1234***"})),
     ("it took as long as somebody was away", replace(with_entry(TITLE, settled=1500), down=500)),
+    ("the legacy died when the file was saved, and before it said so", replace(SEEN_WITHOUT_ROW, legacy_kills=1)),
     ("its phase was off", without("entries", TOGGLE, without("told", TOGGLE, with_said(TOGGLE, mirrored=False)))),
 ]
 

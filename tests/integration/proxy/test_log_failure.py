@@ -184,6 +184,7 @@ async def test_nobody_overtakes_a_call_in_doubt_that_is_in_the_spool(legacy: Leg
                 await until(lambda: len(legacy.audit()) == 2)
                 assert not following.done()
                 resource.prlimit(proxy.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await until(lambda: not spool(proxy).exists())
         await settled(proxy.database)
         told = [draft.data["title"] for draft in drafts(proxy.database) if draft.type == "session-title-updated"]
     finally:

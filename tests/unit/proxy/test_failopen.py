@@ -89,6 +89,7 @@ class Stand:
     mirror: Mirror
     writer: Moody
     fail_open: FailOpen
+    fence: Fence
     left: list[Left] = field(default_factory=list)
 
     def edit(self, text: str, index: int = 0) -> Call:
@@ -107,7 +108,8 @@ def _spool(tmp_path: Path) -> Path:
 async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
     contract = parse(CONTRACT, "notes.toml")
     log = Log.open(f"sqlite:///{tmp_path / 'log.db'}")
-    writer, locks, privacy, left = Moody(log), EntityLocks(), Privacy(contract, None), list[Left]()
+    writer, locks, fence = Moody(log), EntityLocks(), Fence()
+    privacy, left = Privacy(contract, None), list[Left]()
     spool.parent.mkdir()
 
     def judged(told: Told, intent: int, new_id: Callable[[], str]) -> Settlement:
@@ -128,7 +130,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         contract=contract,
         log=log,
         privacy=privacy,
-        fence=Fence(),
+        fence=fence,
         locks=locks,
         judge=judged,
         leave=left.append,
@@ -136,6 +138,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         doubted=lambda: False,
         clock=lambda: 2000,
         pause=0.01,
+        patience=3600,
     )
     ids = itertools.count()
     mirror = Mirror(
@@ -153,15 +156,19 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         leave=leave,
         fail_open=fail_open,
     )
-    yield Stand(mirror, writer, fail_open, left)
+    yield Stand(mirror, writer, fail_open, fence, left)
     await fail_open.close()
     await log.close()
 
 
-async def shipped(stand: Stand) -> None:
+async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while stand.fail_open.waiting:  # noqa: ASYNC110 - what it waits for has no event of its own
+        while not holds():  # noqa: ASYNC110 - what it waits for has no event of its own
             await asyncio.sleep(0.01)
+
+
+async def shipped(stand: Stand) -> None:
+    await until(lambda: not stand.fail_open.waiting)
 
 
 async def test_what_neither_the_log_nor_the_spool_takes_is_owed_to_the_log(stand: Stand, spool: Path) -> None:
@@ -227,3 +234,33 @@ async def test_the_log_has_caught_up_when_it_has_all_that_ended(stand: Stand) ->
     told = stand.writer.log.read(("note:n",), 0, 10)
     assert [event.draft.change for event in told] == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
     assert not stand.mirror.locks.held(NOTE)
+
+
+async def test_the_fence_is_not_held_closed_on_who_waits_for_a_call_in_doubt(stand: Stand) -> None:
+    """The second call waits, inside the fence, for the first one, which is in doubt only once the fence is closing."""
+    fence, over = stand.fence, asyncio.Event()
+    stand.writer.away = True
+
+    async def first() -> None:
+        inside = await fence.enter(["notes"])
+        async with stand.mirror.attempt([stand.edit("a")], ASKED):
+            await over.wait()
+        fence.leave(inside)
+
+    async def second() -> None:
+        inside = await fence.enter(["notes"])
+        async with stand.mirror.attempt([stand.edit("b")], ASKED) as attempt:
+            await attempt.settle({0: Success(None)})
+        fence.leave(inside)
+
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        group.create_task(first())
+        group.create_task(second())
+        await until(lambda: fence.closing("notes"))
+        over.set()
+        await until(lambda: bool(stand.left))
+        stand.mirror.locks.release(stand.left[0].keys)
+    await shipped(stand)
+
+    told = stand.writer.log.read(("note:n",), 0, 10)
+    assert [event.draft.change for event in told] == [{"text": "b"}]

@@ -10,17 +10,13 @@ from hypothesis import strategies as st
 
 from proxy.verdict import (
     OBSERVED,
-    Candidate,
-    Create,
     Fields,
     Look,
     Sign,
     alike,
-    born_before,
     correction,
     differs,
     may_still_run,
-    pair,
     sign,
     verdict,
 )
@@ -183,51 +179,3 @@ def test_only_an_answer_shows_that_a_call_has_ended() -> None:
     assert not may_still_run(QUARANTINED + "unreadable")
     assert not may_still_run("contract:data")
     assert all(may_still_run(reason) for reason in (None, "reset", "crash", "response_timeout", "gateway:504"))
-
-
-def create(intent: int, *, received: int = 0, **wanted: Json) -> Create:
-    return Create(intent, ENTITY, received, wanted, guessed=True)
-
-
-def candidate(key: str, **fields: Json) -> Candidate:
-    return Candidate(key, fields, fields)
-
-
-@given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), max_size=6))
-def test_as_many_new_entities_as_can_be_are_attributed_each_to_one_create(wanted: list[int], found: list[int]) -> None:
-    creates = [create(number, a=value) for number, value in enumerate(wanted)]
-    candidates = [candidate(str(number), a=value) for number, value in enumerate(found)]
-    pairs = pair(creates, candidates)
-
-    assert len({one.key for one in pairs.values()}) == len(pairs)
-    assert all(creates[intent].made(one) for intent, one in pairs.items())
-    assert len(pairs) == sum(min(wanted.count(value), found.count(value)) for value in range(4))
-
-
-def test_a_vague_create_leaves_the_only_fitting_entity_to_a_precise_one() -> None:
-    pairs = pair([create(1), create(2, a="x")], [candidate("p", a="x"), candidate("q", a="y")])
-
-    assert {intent: one.key for intent, one in pairs.items()} == {1: "q", 2: "p"}
-
-
-def test_an_entity_older_than_the_create_was_not_made_by_it() -> None:
-    old = Candidate("k", {"a": 1}, {"created": 1_700_000_000_000, "updated": 1_900_000_000_000})
-
-    assert not create(1, received=1_800_000_000_000, a=1).made(old)
-    assert create(1, received=1_700_000_030_000, a=1).made(old)
-
-
-@pytest.mark.parametrize(
-    ("item", "before"),
-    [
-        ({"createdAt": "2026-01-01T00:00:00Z"}, True),
-        ({"created_at": 1_767_225_600}, True),
-        ({"created": 1_767_225_600_000, "updated": 1_900_000_000_000}, True),
-        ({"updated": 1_900_000_000_000, "seen": 1_767_225_600_000}, False),
-        ({"createdAt": "2027-01-01T00:00:00Z"}, False),
-        ({"count": 12, "created": True}, False),
-        ("no object", False),
-    ],
-)
-def test_an_items_own_times_tell_how_old_it_is(item: Json, before: bool) -> None:
-    assert born_before(item, 1_780_000_000_000) is before
