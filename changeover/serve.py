@@ -29,9 +29,10 @@ from proxy.failopen import DIRTY, FailOpen, Told
 from proxy.fence import Fence
 from proxy.forward import Forwarding
 from proxy.framing import RequestHead
+from proxy.judging import Call, Judges
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
-from proxy.mirror import Call, Mirror, judge
+from proxy.mirror import Mirror
 from proxy.observation import Observer, Overlaps
 from proxy.procedures import Procedures
 from proxy.reading import LegacyReader
@@ -326,17 +327,9 @@ async def _listening(
 
     def judged(told: Told, intent: int, new_event: Callable[[], str]) -> Settlement:
         asked = told.intent
-        return judge(
-            Call(asked.index, asked.procedure, told.input, contract.mutations.get(asked.procedure)),
-            told.output,
-            intent=intent,
-            read_state=read_state,
-            keys_of=log.keys,
-            now=clock(),
-            new_id=new_event,
-            actor=asked.actor,
-            privacy=privacy,
-        )
+        call = Call(asked.index, asked.procedure, told.input, contract.mutations.get(asked.procedure))
+        judges = Judges(read_state, log.keys, new_event, privacy)
+        return judges.judge(call, told.output, intent=intent, now=clock(), actor=asked.actor)
 
     fail_open = FailOpen(
         Spool(settings.spool_file),

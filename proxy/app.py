@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
 from proxy import idempotency
+from proxy.claims import EntityBusy
 from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, outgoing_head, refuse_framing, send_whole
 from proxy.framing import Refused as BadFraming
+from proxy.framing import headers_named
+from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, EntityBusy, Mirror, NotRecorded
+from proxy.mirror import Mirror, NotRecorded
+from proxy.plans import Plan, Plans
 from proxy.procedures import READS, Procedures
-from proxy.roads.json import ClientLeft, TooLarge, header, mirror_json, whole_body
+from proxy.roads.json import ClientLeft, TooLarge, mirror_json, whole_body
 from proxy.roads.opaque import OpaqueBody
+from proxy.roads.passage import Passage
 from proxy.roads.sse import tap_events
 from proxy.roads.stream import mirror_stream
 from proxy.roads.websocket import WebSocketRoad
@@ -26,12 +31,12 @@ from proxy.subscriptions import Subscriptions
 from proxy.taps import Taps
 from proxy.trpc.inputs import BodyKind, Input, Malformed, body_kind, decode_inputs
 from proxy.trpc.streams import StreamKind, stream_kind
-from proxy.trpc.targets import Calls, NotCalls, Refused, Target, parse_target
+from proxy.trpc.targets import Calls, Refused
 from proxy.trpc.transformers import Transformer
 from proxy.trpc.values import UNDEFINED
 from proxy.upstream import Upstream
 from proxy.websocket import forward_websocket
-from shadow.contract import Contract, Rule, Tap
+from shadow.contract import Contract, Tap
 from shadow.errors import KeyReused, LogUnavailable
 from shadow.json import Json
 
@@ -65,6 +70,17 @@ class Proxy:
     answers: idempotency.Journal
     keep_answers: float = 24 * 3600
     """Seconds for which an answer is kept under its idempotency key."""
+    plans: Plans = field(init=False)
+    passage: Passage = field(init=False)
+    read_headers: frozenset[bytes] = field(init=False)
+    """The request headers, in lower case, that a mutation's way depends on."""
+
+    def __post_init__(self) -> None:
+        passage = Passage(self.mirror, self.upstream, self.transformer, self.forwarding, self.refuse)
+        read_headers = frozenset({b"content-type", idempotency.HEADER, self.actor_header} - {b""})
+        object.__setattr__(self, "plans", Plans(self.contract))
+        object.__setattr__(self, "passage", passage)
+        object.__setattr__(self, "read_headers", read_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,19 +101,12 @@ class Proxy:
 
     def _overlaid(self, scope: Scope) -> Calls | None:
         """Return the calls of a request if some of them are answered by the proxy itself."""
-        target = parse_target(
-            scope["method"],
-            scope["raw_path"],
-            scope["query_string"],
-            base_path=self.contract.legacy.base_path,
-            separator=self.contract.legacy.separator,
-            procedures=self.contract.mutations,
-        )
+        target = self.plans.target(scope["method"], scope["raw_path"], scope["query_string"])
         return target if isinstance(target, Calls) and self.subscriptions.calls.takes(target) else None
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.forwarded()
-        inner = partial(self.sockets.watch, asked=partial(self._asked, scope))
+        inner = partial(self.sockets.watch, asked=lambda: self._asked(self._said(scope)))
         await forward_websocket(
             scope,
             receive,
@@ -118,7 +127,7 @@ class Proxy:
                 send,
                 tap=tapped[0],
                 given=tapped[1],
-                actor=self._asked(scope).actor,
+                actor=self._asked(self._said(scope)).actor,
                 taps=self.taps,
                 upstream=self.upstream,
                 transformer=self.transformer,
@@ -131,7 +140,7 @@ class Proxy:
 
     def _tapped(self, scope: Scope) -> tuple[Tap, Json] | None:
         """Return the tap of the subscription that a GET asks for, with its input; None for any other request."""
-        target = self._target("GET", scope)
+        target = self.plans.target("GET", scope["raw_path"], scope["query_string"])
         if not isinstance(target, Calls) or len(target.paths) != 1:
             return None
         tap = self.taps.on(target.paths[0])
@@ -140,81 +149,88 @@ class Proxy:
         (given,) = decode_inputs(target, "GET", b"", self.transformer)
         return tap, None if given is UNDEFINED or isinstance(given, Malformed) else given
 
-    def _target(self, method: str, scope: Scope) -> Target:
-        legacy = self.contract.legacy
-        return parse_target(
-            method,
-            scope["raw_path"],
-            scope["query_string"],
-            base_path=legacy.base_path,
-            separator=legacy.separator,
-            procedures=self.contract.mutations,
-        )
-
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.metrics.forwarded()
         await forward(scope, receive, send, self.upstream, forwarding=self.forwarding, refuse=self.refuse)
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = self._target("POST", scope)
-        match target:
-            case NotCalls():
-                await self._pass(scope, receive, send)
-            case Refused(reason):
-                self.metrics.not_mirrored("refused_target")
-                await send_whole(send, *self.refuse(scope, 400, reason))
-            case Calls(paths):
-                rules = [self.contract.mutations.get(path) for path in paths]
-                inside = await self.fence.enter(sorted({rule.phase for rule in rules if rule}))
-                try:
-                    await self._calls(scope, receive, send, target, rules)
-                finally:
-                    self.fence.leave(inside)
+        plan = self.plans.post(scope["raw_path"], scope["query_string"])
+        if isinstance(plan, Plan):
+            if not self.fence.enter_open(plan.phases):
+                await self.fence.enter(plan.phases)
+            try:
+                await self._calls(scope, receive, send, plan)
+            finally:
+                self.fence.leave(plan.phases)
+        elif isinstance(plan, Refused):
+            self.metrics.not_mirrored("refused_target")
+            await send_whole(send, *self.refuse(scope, 400, plan.reason))
+        else:
+            await self._pass(scope, receive, send)
 
-    async def _calls(self, scope: Scope, receive: Receive, send: Send, target: Calls, rules: list[Rule | None]) -> None:
-        reads = [
-            rule is None and self.procedures.reads_only(path) for path, rule in zip(target.paths, rules, strict=True)
+    async def _calls(self, scope: Scope, receive: Receive, send: Send, plan: Plan) -> None:
+        paths, rules = plan.calls.paths, plan.rules
+        mirrored = [
+            self.mirror.mirrors(rule) and (rule is not None or not self.procedures.reads_only(path))
+            for path, rule in zip(paths, rules, strict=True)
         ]
-        mirrored = [not read and self.mirror.mirrors(rule) for read, rule in zip(reads, rules, strict=True)]
         if not any(mirrored):
-            if not all(reads):
-                self.metrics.not_mirrored("stage_off" if any(rules) else "unmapped")
+            if any(rules):
+                self.metrics.not_mirrored("stage_off")
+            elif not all(map(self.procedures.reads_only, paths)):
+                self.metrics.not_mirrored("unmapped")
             await self._pass(scope, receive, send)
             return
-        if body_kind(header(scope["headers"], b"content-type")) is BodyKind.OPAQUE:
+        said = self._said(scope)
+        asked = self._asked(said)
+        if body_kind(said.get(b"content-type")) is BodyKind.OPAQUE:
             opaque = OpaqueBody(scope, receive)
-            calls = self._named(scope, target, rules, mirrored, (opaque.input,) * len(target.paths))
-            road = partial(mirror_json, body=opaque.pieces(), described=lambda: opaque.input)
-            await self._travel(scope, send, road, calls, len(target.paths), self._asked(scope))
+            calls = self._named(scope, plan, mirrored, (opaque.input,) * len(paths))
+            body = opaque.pieces()
+            road = mirror_json(
+                self.passage, scope, send, calls, asked, body, count=len(paths), described=lambda: opaque.input
+            )
+            await self._travel(scope, send, road)
             return
         try:
-            body = await whole_body(receive, self.max_body)
+            read = await whole_body(receive, self.max_body)
         except ClientLeft:
             return
         except TooLarge:
             sentence = f"a mutation's body may have {self.max_body} bytes here; raise --max-body for larger ones"
             await send_whole(send, *self.refuse(scope, 413, sentence))
             return
-        inputs = decode_inputs(target, "POST", body, self.transformer)
-        calls = self._named(scope, target, rules, mirrored, inputs)
-        kind = stream_kind(scope["headers"]) if target.batch else None
-        key = header(scope["headers"], idempotency.HEADER)
+        calls = self._named(scope, plan, mirrored, decode_inputs(plan.calls, "POST", read, self.transformer))
+        kind = stream_kind(scope["headers"]) if plan.calls.batch else None
+        key = said.get(idempotency.HEADER)
         if not key:
-            road = partial(mirror_json, body=body) if kind is None else partial(mirror_stream, body=body, kind=kind)
-            await self._travel(scope, send, road, calls, len(target.paths), self._asked(scope))
+            await self._travel(scope, send, self._road(scope, send, calls, asked, read, len(paths), kind))
         elif len(key) > idempotency.LONGEST:
             sentence = f"an Idempotency-Key has {idempotency.LONGEST} bytes at most"
             await send_whole(send, *self.refuse(scope, 400, sentence))
         else:
-            await self._once(scope, send, calls, target, body, key.decode("latin-1"), kind)
+            await self._once(scope, send, calls, plan.calls, asked, read, key.decode("latin-1"), kind)
 
-    def _named(
-        self, scope: Scope, target: Calls, rules: list[Rule | None], mirrored: list[bool], inputs: Sequence[Input]
-    ) -> list[Call]:
+    def _road(
+        self,
+        scope: Scope,
+        send: Send,
+        calls: list[Call],
+        asked: Asked,
+        body: bytes,
+        count: int,
+        kind: StreamKind | None,
+    ) -> Awaitable[None]:
+        if kind is None:
+            return mirror_json(self.passage, scope, send, calls, asked, body, count=count)
+        return mirror_stream(self.passage, scope, send, calls, asked, body, count=count, kind=kind)
+
+    def _named(self, scope: Scope, plan: Plan, mirrored: list[bool], inputs: Sequence[Input]) -> list[Call]:
         """Return the mirrored ones of a request's calls."""
         calls: list[Call] = []
-        for index, (path, rule, given) in enumerate(zip(target.paths, rules, inputs, strict=True)):
+        for index, given in enumerate(inputs):
             if mirrored[index]:
+                path, rule = plan.calls.paths[index], plan.rules[index]
                 # A malformed input goes on: v11 may run the call all the same, and its outcome counts.
                 readable = given is not UNDEFINED and not isinstance(given, Malformed)
                 only_reads = None if rule else partial(self._only_reads, scope, path)
@@ -226,21 +242,28 @@ class Proxy:
         return kind in READS
 
     async def _once(
-        self, scope: Scope, send: Send, calls: list[Call], target: Calls, body: bytes, key: str, kind: StreamKind | None
+        self,
+        scope: Scope,
+        send: Send,
+        calls: list[Call],
+        target: Calls,
+        asked: Asked,
+        body: bytes,
+        key: str,
+        kind: StreamKind | None,
     ) -> None:
         """Forward the request unless one with its key was before; then answer as that one was answered."""
         caller = [value for name, value in scope["headers"] if name.lower() in {b"authorization", b"cookie"}]
         parts = (*(path.encode() for path in target.paths), body, *caller)
         digest = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
         fingerprint = self.mirror.privacy.fingerprint(digest)
-        # What is kept for a retry has to be whole when it is settled.
-        road = partial(mirror_json, body=body, kind=kind)
         while True:
-            asked = self._asked(scope)
             keep_until = asked.received + round(self.keep_answers * 1000)
             asked = replace(asked, idempotency=key, fingerprint=fingerprint, keep_until=keep_until)
+            # What is kept for a retry has to be whole when it is settled.
+            road = mirror_json(self.passage, scope, send, calls, asked, body, count=len(target.paths), kind=kind)
             try:
-                return await self._travel(scope, send, road, calls, len(target.paths), asked)
+                return await self._travel(scope, send, road)
             except KeyReused:
                 pass
             answer = await idempotency.find(
@@ -259,30 +282,12 @@ class Proxy:
                 start = {"type": "http.response.start", "status": answer.status, "reason": answer.reason}
                 await send({**start, "headers": answer.headers})
                 return await send({"type": "http.response.body", "body": answer.body})
+            asked = replace(asked, request=self.new_id(), received=self.clock())
 
-    async def _travel(
-        self,
-        scope: Scope,
-        send: Send,
-        road: Callable[..., Awaitable[None]],
-        calls: list[Call],
-        count: int,
-        asked: Asked,
-    ) -> None:
-        """Send the request on its road; raises `KeyReused` before anything is forwarded."""
+    async def _travel(self, scope: Scope, send: Send, road: Awaitable[None]) -> None:
+        """Go a request's road to its end; raises `KeyReused` before anything is forwarded."""
         try:
-            await road(
-                scope,
-                send,
-                calls=calls,
-                count=count,
-                asked=asked,
-                mirror=self.mirror,
-                upstream=self.upstream,
-                transformer=self.transformer,
-                forwarding=self.forwarding,
-                refuse=self.refuse,
-            )
+            await road
         except BadFraming as error:
             await refuse_framing(scope, send, error, self.refuse)
         except EntityBusy as error:
@@ -298,6 +303,10 @@ class Proxy:
             sentence = "the event log cannot be written, so no mutation is taken; try again shortly"
             await send_whole(send, *self.refuse(scope, 503, sentence))
 
-    def _asked(self, scope: Scope) -> Asked:
-        actor = header(scope["headers"], self.actor_header) if self.actor_header else b""
-        return Asked(self.new_id(), self.clock(), actor.decode("latin-1") or None)
+    def _asked(self, said: Mapping[bytes, bytes]) -> Asked:
+        """Return who asks, and when, by what the headers say."""
+        actor = said.get(self.actor_header)
+        return Asked(self.new_id(), self.clock(), actor.decode("latin-1") if actor else None)
+
+    def _said(self, scope: Scope) -> dict[bytes, bytes]:
+        return headers_named(scope["headers"], self.read_headers)

@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from proxy.verdict import CannotTell, Fields, Sign, alike
-from shadow.contract import Entity, ExpressionError, Rule
-from shadow.contract.rules import BEFORE, EventRule
-from shadow.events import Effect
+from shadow.contract import Entity, ExpressionError
+from shadow.contract.rules import EventRule
 from shadow.journal import Intent
 from shadow.json import Json
 
@@ -101,11 +100,6 @@ def attribute(want: Create, others: Iterable[Create], strangers: Sequence[Candid
     return Birth(want, fresh, Sign.OTHER)
 
 
-def unnamed(rule: Rule, given: Json, now: int) -> tuple[EventRule, ...]:
-    """Return the events of a call that bring an entity into being whose key only the answer tells."""
-    return tuple(event for event in rule.events if _is_unnamed(event, {"input": given, "now": now, "item": None}))
-
-
 def create_of(event: EventRule, given: Json, intent: Intent) -> Create:
     """Return what the entity that a create in doubt would have made looks like."""
     assert event.entity is not None
@@ -132,17 +126,6 @@ def born_before(item: Json, moment: int) -> bool:
     times = {name: time for name, value in item.items() if (time := _time(value)) is not None}
     created = [time for name, time in times.items() if name.lower().startswith("creat")]
     return max(created or times.values(), default=moment) < moment
-
-
-def _is_unnamed(event: EventRule, values: dict[str, Json]) -> bool:
-    if event.entity is None or event.key is None or event.effect in {Effect.NONE, Effect.DELETE, Effect.PATCH}:
-        return False
-    if event.key.variables <= BEFORE:
-        return False
-    try:
-        return event.when is None or not event.when.variables <= BEFORE or event.holds(values)
-    except ExpressionError:
-        return False
 
 
 def _anything(want: Create) -> Create:

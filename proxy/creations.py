@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from shadow.events import EntityKey
+
 
 class Creations:
     """The creates that have not ended, by kind of entity."""
@@ -29,9 +31,9 @@ class Creations:
             self._open.setdefault(kind, {})[creation.number] = creation
         return creation
 
-    def any(self, kinds: Iterable[str]) -> bool:
-        """Tell whether a create of one of `kinds` has not ended."""
-        return any(kind in self._open for kind in kinds)
+    def any(self, keys: Iterable[EntityKey]) -> bool:
+        """Tell whether a create of a kind of entity that is among `keys` has not ended."""
+        return bool(self._open) and any(key.entity in self._open for key in keys)
 
     def open(self, kind: str) -> frozenset[int]:
         """Return the numbers of the creates of `kind` that have not ended."""

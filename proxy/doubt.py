@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from proxy.births import Create, attribute, create_of, unnamed
+from proxy.births import Create, attribute, create_of
 from proxy.conclusion import Case, Conclusions
 from proxy.creations import Creation, Creations
 from proxy.inquiry import Inquiry, MovedOn
@@ -205,7 +205,7 @@ class Doubts:
             try:
                 given = self._inquiry.opened(intent)
                 keys = rule.keys_before(given, intent.received, self._keys_of)
-                kinds = {made.entity.name for made in unnamed(rule, given, intent.received) if made.entity}
+                kinds = {made.entity.name for made in rule.unnamed(given, intent.received) if made.entity}
                 creation = self._creations.begin(kinds) if kinds else None
             except (ExpressionError, UnsealError):
                 pass  # it will be quarantined, and says why
@@ -275,7 +275,7 @@ class Doubts:
         case = self._inquiry.case_of(intent)
         rule = case.rule
         keys = rule.keys_before(case.input, intent.received, self._keys_of)
-        made = [event for event in unnamed(rule, case.input, intent.received) if event.entity and event.entity.list]
+        made = [event for event in rule.unnamed(case.input, intent.received) if event.entity and event.entity.list]
         kinds = [EntityKey("@creates", event.entity.name) for event in made if event.entity]
         finding = () if rule.find is None else (EntityKey("@finds", rule.procedure),)
         async with self._turns.hold([*keys, *kinds, *finding]):
@@ -336,7 +336,7 @@ class Doubts:
             rule = self._contract.mutations.get(other.left.procedure)
             if intent is not None and rule is not None:
                 given = self._inquiry.opened(intent)
-                other.wanted = [create_of(event, given, intent) for event in unnamed(rule, given, intent.received)]
+                other.wanted = [create_of(event, given, intent) for event in rule.unnamed(given, intent.received)]
 
     def _others(self, doubt: _Doubt, entity: Entity) -> list[Create]:
         """Return what the other creates in doubt would have made of a kind, the earlier ones first."""

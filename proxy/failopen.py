@@ -107,6 +107,7 @@ class FailOpen:
         self._doubted = doubted
         self._clock = clock
         self._pause = pause
+        self._open = {name for name, phase in contract.phases.items() if phase.on_log_failure is OnLogFailure.FAIL_OPEN}
         self._patience = patience
         self._since: dict[str, int] = {}
         self._counts: dict[str, int] = {}
@@ -129,11 +130,11 @@ class FailOpen:
 
     def allows(self, phases: Iterable[str]) -> bool:
         """Tell whether the contract lets all these phases go on without the log."""
-        return all(self._contract.phases[phase].on_log_failure is OnLogFailure.FAIL_OPEN for phase in phases)
+        return self._open.issuperset(phases)
 
     def spools(self, phases: Iterable[str]) -> bool:
         """Tell whether calls of one of these phases must go through the spool now."""
-        return any(phase in self._since for phase in phases)
+        return bool(self._since) and not self._since.keys().isdisjoint(phases)
 
     async def tried(
         self, intents: Sequence[NewIntent], inputs: Sequence[Json], *, begun: Sequence[int] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from shadow.errors import Mendable
@@ -37,6 +37,14 @@ class Fence:
         """Return how many mutations of `phase` are in flight."""
         return self._inside[phase]
 
+    def enter_open(self, phases: Sequence[str]) -> bool:
+        """Enter all of `phases` if none of them is closed; tells whether they were entered."""
+        if self._closed and not self._closed.keys().isdisjoint(phases):
+            return False
+        for phase in phases:
+            self._inside[phase] += 1
+        return True
+
     def closing(self, phase: str) -> bool:
         """Tell whether `phase` is closed, or is to be as soon as it is empty."""
         return phase in self._closed
@@ -44,10 +52,8 @@ class Fence:
     async def enter(self, phases: Iterable[str]) -> tuple[str, ...]:
         """Wait until every one of `phases` is open and enter them all at once; returns what `leave` takes."""
         wanted = tuple(phases)
-        while closed := [self._closed[phase] for phase in wanted if phase in self._closed]:
-            await closed[0].wait()
-        for phase in wanted:
-            self._inside[phase] += 1
+        while not self.enter_open(wanted):
+            await next(self._closed[phase] for phase in wanted if phase in self._closed).wait()
         return wanted
 
     def leave(self, phases: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -48,6 +48,23 @@ _ANSWER_NOTED_LENGTHS = frozenset(map(len, _ANSWER_NOTED))
 _HARMLESS_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _TIMEOUT = re.compile(rb"(?:^|[\s,])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def header(headers: Pairs, wanted: bytes) -> bytes:
+    """Return the value of the first header called `wanted` (in lower case), or nothing."""
+    for name, value in headers:
+        if len(name) == len(wanted) and name.lower() == wanted:
+            return value
+    return b""
+
+
+def headers_named(headers: Iterable[tuple[bytes, bytes]], names: Container[bytes]) -> dict[bytes, bytes]:
+    """Return the first value of each header called one of `names`; all of them in lower case, as in an ASGI scope."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in names and name not in found:
+            found[name] = value
+    return found
 
 
 class Refused(Exception):

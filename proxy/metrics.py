@@ -48,12 +48,15 @@ class Metrics:
             registry=self.registry,
         )
         self.readers = Gauge("changeover_readers", "Subscribers connected now.", registry=self.registry)
-        self._mutation = cache(self._mutations.labels)
+        self._mutation = cache(self._counter)
         self._reason = cache(self._passed.labels)
 
     def mutation(self, procedure: str, outcome: Outcome | str, *, mapped: bool) -> None:
         """Count one mutation with its outcome, or with what the spool has of it."""
-        self._mutation(procedure, str(outcome), "yes" if mapped else "no").inc()
+        self._mutation(procedure, outcome, mapped).inc()
+
+    def _counter(self, procedure: str, outcome: Outcome | str, mapped: bool) -> Counter:
+        return self._mutations.labels(procedure, str(outcome), "yes" if mapped else "no")
 
     def not_mirrored(self, reason: str) -> None:
         """Count one request that could not be mirrored."""

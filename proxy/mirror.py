@@ -15,67 +15,43 @@ to one `Attempt`, which owns the promises:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-import msgspec
 from msgspec.structs import replace
 
-from proxy.births import unnamed
-from proxy.creations import Creation, Creations
+from proxy.claims import Claims, Ground
+from proxy.creations import Creations
 from proxy.doubt import Left
 from proxy.failopen import FailOpen
+from proxy.judging import (
+    Asked,
+    Call,
+    Judges,
+    KeysOf,
+    SpoolEnd,
+    StateReader,
+    output_of,
+    spool_end,
+    unproven,
+    with_answer,
+)
 from proxy.metrics import Metrics
 from proxy.observation import Observer
-from proxy.trpc.envelopes import CallOutcome, Failure, Success, Unknown
-from proxy.trpc.transformers import UNDEFINED
-from shadow.contract import Contract, ExpressionError, Rule
+from proxy.trpc.envelopes import CallOutcome, Success, Unknown
+from shadow.contract import Contract, Rule
 from shadow.contract.model import Ordering
 from shadow.errors import LogUnavailable, Trouble
-from shadow.events import Draft, EntityKey, Event
+from shadow.events import EntityKey, Event
 from shadow.faults import Point, reach
-from shadow.journal import ANSWERED, NewIntent, Outcome, Settlement
+from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.privacy import Privacy
 from shadow.stages import Stage
-
-MAY_STILL_RUN = frozenset(
-    {"TIMEOUT", "CLIENT_CLOSED_REQUEST", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT", "UNKNOWN"}
-)
-"""Errors that may come from whoever stands before the legacy while the call runs on."""
-
-UNSUCCESSFUL = "unsuccessful"
-"""The reason of a rejection by the contract's success rule: the call ran, and says that it did nothing."""
-
-StateReader = Callable[[EntityKey], dict[str, Json] | None]
-KeysOf = Callable[[str], Iterable[str]]
-
-
-class Call(msgspec.Struct, frozen=True):
-    """One call that may change something; without a rule it is recorded as unmapped."""
-
-    index: int
-    procedure: str
-    input: Json
-    rule: Rule | None
-    only_reads: Callable[[], Awaitable[bool]] | None = None
-    """Finds out, once a call without a rule has succeeded, whether it surely changed nothing."""
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """Who asked, when (milliseconds), and under which request id and idempotency key."""
-
-    request: str
-    received: int
-    actor: str | None = None
-    idempotency: str | None = None
-    fingerprint: str | None = None
-    keep_until: int = 0
-    """With an idempotency key: what tells a retry from another request, and until when its answer is kept."""
 
 
 class Writer(Protocol):
@@ -117,24 +93,36 @@ class Mirror:
     """Seconds that a mutation waits for an earlier one on its entity."""
     insist: float = 5.0
     """Seconds for which an outcome is offered again to a log that cannot be written."""
+    ground: Ground = field(init=False)
+    judges: Judges = field(init=False)
+
+    def __post_init__(self) -> None:
+        overlaps = None if self.observer is None else self.observer.overlaps
+        waiting = {name for name, entity in self.contract.entities.items() if self._waits(entity.phase)}
+        ground = Ground(
+            self.locks,
+            self.creations,
+            overlaps,
+            waiting.__contains__,
+            self.read_state,
+            self.keys_of,
+            self.patience,
+        )
+        object.__setattr__(self, "ground", ground)
+        object.__setattr__(self, "judges", Judges(self.read_state, self.keys_of, self.new_id, self.privacy))
+
+    def _waits(self, phase: str) -> bool:
+        return self.observer is None or self.contract.phases[phase].ordering is Ordering.STRICT
 
     def mirrors(self, rule: Rule | None) -> bool:
         """Tell whether a call is mirrored: by its phase's stage, or, without a rule, as soon as any phase is on."""
-        phases = self.contract.phases if rule is None else (rule.phase,)
-        return any(self.stage_of(phase)[0] is not Stage.OFF for phase in phases)
+        if rule is not None:
+            return self.stage_of(rule.phase)[0] is not Stage.OFF
+        return any(self.stage_of(phase)[0] is not Stage.OFF for phase in self.contract.phases)
 
     def attempt(self, calls: Sequence[Call], asked: Asked) -> Attempt:
         """Prepare the mirroring of calls that travel together; enter it before anything is forwarded."""
-        return Attempt(self, tuple(calls), asked)
-
-
-class EntityBusy(Exception):
-    """The entity's earlier mutation is still running or in doubt; nothing was forwarded."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"an earlier mutation of the same entity has not come to an end within {seconds:g} s; try again shortly"
-        )
+        return Attempt(self, calls, asked)
 
 
 class NotRecorded(LogUnavailable):
@@ -144,31 +132,45 @@ class NotRecorded(LogUnavailable):
 class Attempt:
     """One request's calls, from their intents to their outcomes; see the module's promises."""
 
-    def __init__(self, mirror: Mirror, calls: tuple[Call, ...], asked: Asked) -> None:
+    __slots__ = (
+        "_asked",
+        "_calls",
+        "_claims",
+        "_fail_open",
+        "_intents",
+        "_interrupted",
+        "_left",
+        "_mirror",
+        "_phases",
+        "_shared",
+        "_spooled",
+        "_unclear",
+    )
+
+    def __init__(self, mirror: Mirror, calls: Sequence[Call], asked: Asked) -> None:
         self._mirror = mirror
         self._calls = {call.index: call for call in calls}
         self._asked = asked
-        self._keys = {call.index: keys_before(call, asked.received, mirror.keys_of) for call in calls}
+        self._claims = Claims(mirror.ground, calls, asked.received)
+        self._shared = self._claims.shared()
+        self._phases = {call.rule.phase for call in calls if call.rule is not None}
         self._intents: dict[int, int] = {}
-        self._held: set[EntityKey] = set()
-        self._kept: set[EntityKey] = set()
-        self._creations: dict[int, Creation] = {}
+        self._spooled: dict[int, int] = {}
         self._left: list[Left] = []
         self._interrupted: list[Settlement] = []
-        self._spooled: dict[int, int] = {}
-        self._fail_open: FailOpen | None = None
-        self._overlapping: tuple[EntityKey, ...] = ()
         self._unclear: set[EntityKey] = set()
-        self._shared = shared(self._keys)
+        may_fail_open = mirror.fail_open is not None and bool(self._phases) and mirror.fail_open.allows(self._phases)
+        self._fail_open: FailOpen | None = mirror.fail_open if may_fail_open else None
 
     async def __aenter__(self) -> Self:
         """Make ready to forward; raises `EntityBusy` and LogUnavailable, and then nothing may be forwarded."""
-        await self._take_locks()
+        if not self._claims.take_free():
+            await self._claims.wait()
         try:
             reach(Point.LOCKED)
             await self._begin()
         except BaseException:
-            self._release()
+            self._claims.release()
             raise
         reach(Point.INTENDED)
         return self
@@ -176,11 +178,8 @@ class Attempt:
     async def _begin(self) -> None:
         """Make the intents durable: in the log, or, where the contract lets a phase go on without it, in the spool."""
         mirror = self._mirror
-        phases = {call.rule.phase for call in self._calls.values() if call.rule}
-        if mirror.fail_open is not None and phases and mirror.fail_open.allows(phases):
-            self._fail_open = mirror.fail_open
         intents = [self._intent(call) for call in self._calls.values()]
-        if mirror.fail_open is not None and mirror.fail_open.spools(phases):
+        if mirror.fail_open is not None and mirror.fail_open.spools(self._phases):
             if self._fail_open is None:
                 raise LogUnavailable(Trouble.GONE, "a phase of this batch is still to be shipped from the spool")
             await self._begin_in_spool(self._fail_open, intents)
@@ -188,9 +187,9 @@ class Attempt:
         try:
             ids = await mirror.writer.begin(intents)
         except LogUnavailable as error:
-            if error.unknown and mirror.never_sent is not None and (not phases or self._fail_open is None):
+            if error.unknown and mirror.never_sent is not None and (not self._phases or self._fail_open is None):
                 mirror.never_sent(self._asked.request)
-            if not phases:
+            if not self._phases:
                 # Nothing is owed to the log for calls without a rule: they pass, and are counted.
                 mirror.metrics.not_mirrored("log_unavailable")
             elif self._fail_open is None:
@@ -210,6 +209,7 @@ class Attempt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        looked: list[asyncio.Event] = []
         try:
             if self._interrupted:
                 await self._write(self._interrupted)
@@ -218,7 +218,8 @@ class Attempt:
             if error is None:
                 await self._observe()
         finally:
-            looked = self._hand_over()
+            if self._left:
+                looked = self._hand_over()
             self._release()
         if looked and error is None:
             # The legacy said that it did it: the client should not hear of it before the log knows what was done.
@@ -253,7 +254,7 @@ class Attempt:
         """Record every open call as not applied, which is proven by `reason` (a short machine code)."""
         with suppress(LogUnavailable):
             if self._spooled:
-                await self._spool([(index, "not_applied", None, reason) for index in self._spooled])
+                await self._spool([SpoolEnd(index, "not_applied", None, reason) for index in self._spooled])
             else:
                 await self._write([self._nothing_applied(index, reason) for index in self._intents])
 
@@ -268,17 +269,12 @@ class Attempt:
         open_calls = self._spooled or self._intents
         news = [(self._calls[index], outcome) for index, outcome in outcomes.items() if index in open_calls]
         reads = [call.index for call, outcome in news if call.only_reads is not None and isinstance(outcome, Success)]
-        reads = [index for index in reads if await self._only_reads(index)] if reads else reads
+        if reads:
+            reads = [index for index in reads if await self._only_reads(index)]
         if self._shared:
             news = await self._in_order(news)
-        ends = [
-            (call.index, "not_applied", None, "query")
-            if call.index in reads
-            else spool_end(call.index, outcome, answered=answered)
-            for call, outcome in (news if self._fail_open else ())
-        ]
         if self._spooled:
-            await self._spool(ends)
+            await self._spool(_spool_ends(news, reads, answered=answered))
             return ()
         settlements: list[Settlement] = []
         try:
@@ -295,14 +291,20 @@ class Attempt:
         except LogUnavailable:
             if self._fail_open is None:
                 raise
-            try:
-                await self._spool_late(self._fail_open, ends)
-            except LogUnavailable as error:
-                for settlement in settlements:
-                    if settlement.intent in self._intents.values():
-                        self._leave(settlement, owed=settlement)
-                raise NotRecorded(error.trouble, "what became of a forwarded call is not recorded yet") from error
+            await self._spool_or_leave(self._fail_open, _spool_ends(news, reads, answered=answered), settlements)
             return ()
+
+    async def _spool_or_leave(
+        self, fail_open: FailOpen, ends: Sequence[SpoolEnd], settlements: Sequence[Settlement]
+    ) -> None:
+        """Spool the outcomes of calls whose intents the log has; raises `NotRecorded` when that fails too."""
+        try:
+            await self._spool_late(fail_open, ends)
+        except LogUnavailable as error:
+            for settlement in settlements:
+                if settlement.intent in self._intents.values():
+                    self._leave(settlement, owed=settlement)
+            raise NotRecorded(error.trouble, "what became of a forwarded call is not recorded yet") from error
 
     async def _in_order(self, news: list[tuple[Call, CallOutcome]]) -> list[tuple[Call, CallOutcome]]:
         """Put calls of one batch on one entity into the order in which the legacy applied them, as far as it shows."""
@@ -325,18 +327,15 @@ class Attempt:
     async def _observe(self) -> None:
         """Look at the entities on which calls overlapped, this request's own or others', and correct the log."""
         observer = self._mirror.observer
-        quiet = () if observer is None else observer.overlaps.leave(self._overlapping)
-        self._overlapping = ()
-        keys = sorted({*self._unclear, *quiet})
+        keys = {*self._unclear, *self._claims.quiet()}
         self._unclear = set()
-        phases = {call.rule.phase for call in self._calls.values() if call.rule}
-        behind = self._fail_open is not None and self._fail_open.spools(phases)
+        behind = self._fail_open is not None and self._fail_open.spools(self._phases)
         if observer is not None and keys and not behind:
-            await observer.observe(keys, f"order:{self._asked.request}")
+            await observer.observe(sorted(keys), f"order:{self._asked.request}")
 
-    async def _spool_late(self, fail_open: FailOpen, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
+    async def _spool_late(self, fail_open: FailOpen, ends: Sequence[SpoolEnd]) -> None:
         """Spool the outcomes of calls whose intents the log has, when it does not take the outcomes."""
-        calls = [self._calls[index] for index, *_ in ends]
+        calls = [self._calls[end.index] for end in ends]
         begun = [self._intents[call.index] for call in calls]
         intents = [self._intent(call) for call in calls]
         numbers = await fail_open.tried(intents, [call.input for call in calls], begun=begun)
@@ -345,33 +344,33 @@ class Attempt:
             self._spooled[call.index] = number
         await self._spool(ends)
 
-    async def _spool(self, ends: Sequence[tuple[int, str, Json, str | None]]) -> None:
-        """Spool outcomes as (index, outcome, output, detail); what cannot be spooled is in doubt when it is shipped."""
+    async def _spool(self, ends: Sequence[SpoolEnd]) -> None:
+        """Spool outcomes; what cannot be spooled is in doubt when it is shipped."""
         fail_open = self._mirror.fail_open
         assert fail_open is not None
-        numbers = {index: self._spooled.pop(index) for index, *_ in ends}
-        for index, outcome, *_ in ends:
-            call = self._calls[index]
-            self._mirror.metrics.mutation(call.procedure, f"spooled_{outcome}", mapped=call.rule is not None)
-            if outcome == "in_doubt":
-                self._keep(fail_open, index, numbers[index])
+        numbers = {end.index: self._spooled.pop(end.index) for end in ends}
+        for end in ends:
+            call = self._calls[end.index]
+            self._mirror.metrics.mutation(call.procedure, f"spooled_{end.outcome}", mapped=call.rule is not None)
+            if end.outcome == "in_doubt":
+                self._keep(fail_open, end.index, numbers[end.index])
         try:
             await fail_open.ended(
                 [
-                    (numbers[index], self._calls[index].procedure, outcome, output, detail)
-                    for index, outcome, output, detail in ends
+                    (numbers[end.index], self._calls[end.index].procedure, end.outcome, end.output, end.detail)
+                    for end in ends
                 ]
             )
         except LogUnavailable:
-            for index, outcome, *_ in ends:
-                if outcome != "in_doubt":
-                    self._keep(fail_open, index, numbers[index])
+            for end in ends:
+                if end.outcome != "in_doubt":
+                    self._keep(fail_open, end.index, numbers[end.index])
             raise
 
     def _keep(self, fail_open: FailOpen, index: int, number: int) -> None:
         """Leave the locks of a spooled call in doubt to the spool: nobody may overtake it on its way to the log."""
         left = self._left_behind(self._calls[index], 0, "in_doubt", owed=None)
-        self._kept.update(left.keys)
+        self._claims.keep(left.keys)
         fail_open.keep(number, left)
 
     async def _only_reads(self, index: int) -> bool:
@@ -402,32 +401,28 @@ class Attempt:
             else:
                 self._close(settlement)
         if self._intents:
-            self._release_settled()
+            needed = [key for left in self._left for key in left.keys]
+            self._claims.release_settled(self._intents, [*needed, *self._unclear])
         reach(Point.SETTLED)
         return events
 
-    def _release_settled(self) -> None:
-        """Free what only settled calls held: in a stream the others may go on for long."""
-        needed = {key for index in self._intents for key in self._keys[index]} | self._unclear
-        needed.update(key for left in self._left for key in left.keys)
-        needed.update(self._kept)
-        free = self._held - needed
-        self._mirror.locks.release(sorted(free))
-        self._held -= free
-        for index in self._creations.keys() - self._intents.keys():
-            self._creations.pop(index).end()
-
     async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
+        """Return the events once they are durable; insists for a while where the phase does not go on without."""
+        try:
+            return await self._mirror.writer.settle(settlements)
+        except LogUnavailable:
+            if self._fail_open is not None:
+                raise
         loop = asyncio.get_running_loop()
-        give_up, pause = loop.time() + (0 if self._fail_open else self._mirror.insist), 0.05
+        give_up, pause = loop.time() + self._mirror.insist, 0.05
         while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
             try:
                 return await self._mirror.writer.settle(settlements)
             except LogUnavailable:
                 if loop.time() + pause >= give_up:
                     raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
 
     def _close(self, settlement: Settlement) -> Call:
         index = next(index for index, intent in self._intents.items() if intent == settlement.intent)
@@ -442,51 +437,9 @@ class Attempt:
         self._left.append(self._left_behind(call, settlement.intent, reason, owed=owed))
 
     def _left_behind(self, call: Call, intent: int, reason: str, *, owed: Settlement | None) -> Left:
-        return Left(
-            intent,
-            call.procedure,
-            call.rule.phase if call.rule else None,
-            self._asked.received,
-            reason,
-            tuple(key for key in self._keys[call.index] if key in self._held),
-            self._creations.pop(call.index, None),
-            owed,
-        )
-
-    async def _take_locks(self) -> None:
-        """Wait for what came before on the same entities, creates of unknown ones included; raises `EntityBusy`."""
-        mirror = self._mirror
-        wanted = sorted({key for keys in self._keys.values() for key in keys})
-        strict = [key for key in wanted if self._is_strict(key)]
-        if mirror.creations.any(key.entity for key in wanted) or not mirror.locks.take_free(strict):
-            await self._wait_for_locks(wanted, strict)
-        self._held = set(strict)
-        if mirror.observer is not None:
-            self._overlapping = mirror.observer.overlaps.enter(key for key in wanted if key not in self._held)
-        for call in self._calls.values():
-            if kinds := kinds_made(call, self._asked.received):
-                self._creations[call.index] = mirror.creations.begin(kinds)
-
-    async def _wait_for_locks(self, wanted: Sequence[EntityKey], strict: Sequence[EntityKey]) -> None:
-        mirror = self._mirror
-        try:
-            async with asyncio.timeout(mirror.patience):
-                for kind in {key.entity for key in wanted if self._unknown(key)}:
-                    await mirror.creations.ended(kind)
-                await mirror.locks.acquire(strict)
-        except TimeoutError:
-            raise EntityBusy(mirror.patience) from None
-
-    def _is_strict(self, key: EntityKey) -> bool:
-        contract = self._mirror.contract
-        phase = contract.phases[contract.entities[key.entity].phase]
-        return self._mirror.observer is None or phase.ordering is Ordering.STRICT
-
-    def _unknown(self, key: EntityKey) -> bool:
-        try:
-            return self._mirror.read_state(key) is None
-        except LogUnavailable:
-            return True
+        keys, creation = self._claims.of(call.index)
+        phase = call.rule.phase if call.rule else None
+        return Left(intent, call.procedure, phase, self._asked.received, reason, keys, creation, owed)
 
     def _hand_over(self) -> list[asyncio.Event]:
         """Give what is left behind, with its locks, to those who will see it through.
@@ -496,7 +449,7 @@ class Attempt:
         looked: list[asyncio.Event] = []
         if self._mirror.leave is not None:
             for left in self._left:
-                self._held.difference_update(left.keys)
+                self._claims.hand_over(left.keys)
                 seen = self._mirror.leave(left)
                 if left.reason.startswith("contract:"):
                     looked.append(seen)
@@ -504,150 +457,42 @@ class Attempt:
         return looked
 
     def _release(self) -> None:
-        if self._overlapping and self._mirror.observer is not None:
-            for key in self._mirror.observer.overlaps.leave(self._overlapping):
-                self._mirror.observer.overlaps.again(key)
-            self._overlapping = ()
-        self._mirror.locks.release(sorted(self._held - self._kept))
-        self._held = set()
-        for creation in (*self._creations.values(), *(left.creation for left in self._left if left.creation)):
-            creation.end()
+        self._claims.release()
+        for left in self._left:
+            if left.creation is not None:
+                left.creation.end()
 
     def _intent(self, call: Call) -> NewIntent:
-        rule, asked = call.rule, self._asked
-        keys = self._keys[call.index]
+        mirror, rule, asked = self._mirror, call.rule, self._asked
+        keys = self._claims.keys[call.index]
         return NewIntent(
             request=asked.request,
             index=call.index,
             procedure=call.procedure,
             phase=rule.phase if rule else None,
-            stage_epoch=self._mirror.stage_of(rule.phase)[1] if rule else 0,
+            stage_epoch=mirror.stage_of(rule.phase)[1] if rule else 0,
             entity_key=keys[0] if keys else None,
-            input=self._mirror.privacy.seal_input(call.procedure, call.input),
+            input=mirror.privacy.seal_input(call.procedure, call.input),
             actor=asked.actor,
             received=asked.received,
             idempotency=asked.idempotency,
             fingerprint=asked.fingerprint,
             keep_until=asked.keep_until,
-            deadline=self._mirror.clock() + round(self._mirror.contract.legacy.max_request * 1000),
+            deadline=mirror.clock() + round(mirror.contract.legacy.max_request * 1000),
         )
 
     def _settlement(self, call: Call, outcome: CallOutcome, *, answered: bool) -> Settlement:
-        intent = self._intents[call.index]
-        mirror = self._mirror
-        now = mirror.clock()
-        match outcome:
-            case Failure(code=code, proven=True):
-                return Settlement(intent, Outcome.REJECTED, now, detail=code)
-            case Failure(code=code):
-                ended = answered and code not in MAY_STILL_RUN
-                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + code if ended else code)
-            case Unknown(reason=reason):
-                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + reason if answered else reason)
-            case Success(interrupted=True):
-                return Settlement(intent, Outcome.IN_DOUBT, now, detail=ANSWERED + "interrupted")
-            case Success(data=data):
-                output = None if data is UNDEFINED else data
-                return judge(
-                    call,
-                    output,
-                    intent=intent,
-                    read_state=mirror.read_state,
-                    keys_of=mirror.keys_of,
-                    now=now,
-                    new_id=mirror.new_id,
-                    actor=self._asked.actor,
-                    privacy=mirror.privacy,
-                )
-        raise AssertionError(outcome)
+        intent, now = self._intents[call.index], self._mirror.clock()
+        recorded = unproven(outcome, answered=answered)
+        if recorded is not None:
+            return Settlement(intent, recorded[0], now, detail=recorded[1])
+        return self._mirror.judges.judge(call, output_of(outcome), intent=intent, now=now, actor=self._asked.actor)
 
 
-def with_answer(settlements: Sequence[Settlement], answer: bytes) -> list[Settlement]:
-    """Return the settlements of a request with its answer, to be kept by the first of them; the others point to it.
-
-    Nothing is kept when every call was refused before it did anything: asking again is then asking for the first time.
-    """
-    final = [each for each in settlements if each.outcome in {Outcome.APPLIED, Outcome.REJECTED}]
-    if all(each.outcome is Outcome.REJECTED and each.detail != UNSUCCESSFUL for each in final):
-        return list(settlements)
+def _spool_ends(news: Sequence[tuple[Call, CallOutcome]], reads: Collection[int], *, answered: bool) -> list[SpoolEnd]:
     return [
-        replace(each, answer=answer if each is final[0] else b"") if each in final else each for each in settlements
+        SpoolEnd(call.index, "not_applied", None, "query")
+        if call.index in reads
+        else spool_end(call.index, outcome, answered=answered)
+        for call, outcome in news
     ]
-
-
-def shared(keys: Mapping[int, Sequence[EntityKey]]) -> dict[EntityKey, list[int]]:
-    """Return the entities that several calls of a request are about, with the calls."""
-    users: dict[EntityKey, list[int]] = {}
-    for index, mine in keys.items():
-        for key in mine:
-            users.setdefault(key, []).append(index)
-    return {key: indexes for key, indexes in users.items() if len(indexes) > 1}
-
-
-def spool_end(index: int, outcome: CallOutcome, *, answered: bool) -> tuple[int, str, Json, str | None]:
-    """Return what the spool keeps of a call's outcome: (index, outcome, output, detail)."""
-    match outcome:
-        case Failure(code=code, proven=True):
-            return index, "rejected", None, code
-        case Failure(code=code):
-            ended = answered and code not in MAY_STILL_RUN
-            return index, "in_doubt", None, ANSWERED + code if ended else code
-        case Unknown(reason=reason):
-            return index, "in_doubt", None, ANSWERED + reason if answered else reason
-        case Success(interrupted=True):
-            return index, "in_doubt", None, ANSWERED + "interrupted"
-        case Success(data=data):
-            return index, "success", None if data is UNDEFINED else data, None
-    raise AssertionError(outcome)
-
-
-def kinds_made(call: Call, now: int) -> frozenset[str]:
-    """Return the kinds of entity that a call makes under keys which only its answer tells."""
-    if call.rule is None:
-        return frozenset()
-    return frozenset(event.entity.name for event in unnamed(call.rule, call.input, now) if event.entity)
-
-
-def keys_before(call: Call, now: int, keys_of: KeysOf) -> tuple[EntityKey, ...]:
-    """Return the entities that a call is known to touch before it is forwarded.
-
-    An input that the contract cannot read names none: the legacy will refuse it, or its outcome becomes a doubt.
-    Nor does a log that cannot be read, where it is asked which keys there are.
-    """
-    try:
-        return call.rule.keys_before(call.input, now, keys_of) if call.rule else ()
-    except (ExpressionError, LogUnavailable):
-        return ()
-
-
-def judge(
-    call: Call,
-    output: Json,
-    *,
-    intent: int,
-    read_state: StateReader,
-    keys_of: KeysOf,
-    now: int,
-    new_id: Callable[[], str],
-    actor: str | None,
-    privacy: Privacy,
-) -> Settlement:
-    """Decide what an answer that carries a result means by the contract.
-
-    A result that the contract's success rule denies is a rejection. A call whose expressions fail on real data was
-    applied, but nobody can say as what: it is in doubt, and observation of the entity settles it. What the contract
-    calls secret leaves this function sealed.
-    """
-    rule = call.rule
-    if rule is None:
-        return Settlement(intent, Outcome.APPLIED, now, detail="unmapped")
-    try:
-        if not rule.succeeded(call.input, output):
-            return Settlement(intent, Outcome.REJECTED, now, detail=UNSUCCESSFUL)
-        drafts: tuple[Draft, ...] = rule.decide(
-            call.input, output, read_state, now, new_id, cause=f"intent:{intent}", actor=actor, keys_of=keys_of
-        )
-        drafts = privacy.seal_drafts(call.procedure, call.input, output, drafts)
-    except ExpressionError as error:
-        return Settlement(intent, Outcome.IN_DOUBT, now, detail=f"contract:{error.key}")
-    return Settlement(intent, Outcome.APPLIED, now, drafts)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.forward import Send
-from proxy.framing import RequestHead
-from proxy.roads.json import header, whole_answer
+from proxy.framing import RequestHead, header
+from proxy.roads.json import whole_answer
 from proxy.trpc.probe import PROBE_BODY, Procedure, read_probe
 from proxy.trpc.targets import Calls, parse_target
 from proxy.trpc.transformers import Transformer

@@ -141,14 +141,13 @@ def _sign_by_difference(look: Look, before: Fields, predicted: Fields, found: Fi
     ]
     if not changed:
         return Sign.SAME
-    telling = [
-        name
-        for name in changed
-        if name in look.shown and not _same_mask(entity, name, before.get(name), predicted.get(name))
-    ]
-    if telling and all(alike(entity, name, predicted.get(name), found.get(name)) for name in telling):
+    # Two secrets behind one mask do not tell the states apart, but may show that it is neither.
+    shown = [name for name in changed if name in look.shown]
+    if all(_same_mask(entity, name, before.get(name), predicted.get(name)) for name in shown):
+        return Sign.OTHER
+    if all(alike(entity, name, predicted.get(name), found.get(name)) for name in shown):
         return Sign.APPLIED
-    if telling and all(alike(entity, name, before.get(name), found.get(name)) for name in telling):
+    if all(alike(entity, name, before.get(name), found.get(name)) for name in shown):
         return Sign.NOT_APPLIED
     return Sign.OTHER
 

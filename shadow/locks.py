@@ -18,7 +18,8 @@ class EntityLocks:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[EntityKey, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[EntityKey, deque[asyncio.Future[None]] | None] = {}
+        """The keys that are held, each with those who wait for it; a queue is made when somebody does."""
 
     def __len__(self) -> int:
         """Return how many keys are held."""
@@ -51,10 +52,12 @@ class EntityLocks:
 
     def take_free(self, keys: Sequence[EntityKey]) -> bool:
         """Take the locks of all `keys` (no key twice) if nobody holds any of them; tells whether it did."""
-        if any(key in self._waiting for key in keys):
-            return False
+        waiting = self._waiting
         for key in keys:
-            self._waiting[key] = deque()
+            if key in waiting:
+                return False
+        for key in keys:
+            waiting[key] = None
         return True
 
     def release(self, taken: Sequence[EntityKey]) -> None:
@@ -63,11 +66,13 @@ class EntityLocks:
             self._free(key)
 
     async def _take(self, key: EntityKey) -> None:
-        queue = self._waiting.get(key)
-        if queue is None:
-            self._waiting[key] = deque()
+        if key not in self._waiting:
+            self._waiting[key] = None
             return
         turn = asyncio.get_running_loop().create_future()
+        queue = self._waiting[key]
+        if queue is None:
+            queue = self._waiting[key] = deque()
         queue.append(turn)
         try:
             await turn

@@ -17,6 +17,7 @@ from shadow.secrets import (
     SecretPath,
     agrees,
     is_sealed,
+    looks_sealed,
     seal,
     secrets_of,
     unseal,
@@ -53,7 +54,7 @@ class Privacy:
     def seal_input(self, procedure: str, input: Json) -> Json:  # noqa: A002
         """Return a call's input as the journal may keep it."""
         paths = self._of_procedure.get(procedure, ())
-        if self._keyring is None or not self._active:
+        if self._keyring is None or not self._active or not (paths or looks_sealed(input)):
             return input
         return seal(input, paths, self._keyring, f"input/{procedure}", secrets_of(paths, input))
 
@@ -66,6 +67,8 @@ class Privacy:
         if not self._active:
             return tuple(drafts)
         paths = self._of_procedure.get(procedure, ())
+        if not paths and not looks_sealed(input) and not looks_sealed(output) and not any(map(self._names, drafts)):
+            return tuple(drafts)
         known = secrets_of(paths, input, output)
         return tuple(self._sealed(draft, paths, known) for draft in drafts)
 
@@ -107,6 +110,10 @@ class Privacy:
     def agrees(self, kept: Json, shown: Json) -> bool | None:
         """Tell whether a field's kept value can be what the legacy shows; None when that cannot be told."""
         return agrees(kept, shown, self._keyring) if is_sealed(kept) else bool(kept == shown)
+
+    def _names(self, draft: Draft) -> bool:
+        """Tell whether an event is about an entity with secret fields."""
+        return draft.entity is not None and draft.entity.entity in self._of_entity
 
     def _sealed(self, draft: Draft, paths: tuple[SecretPath, ...], known: Known) -> Draft:
         assert self._keyring is not None

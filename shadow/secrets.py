@@ -186,7 +186,7 @@ def secrets_of(paths: Sequence[SecretPath], *values: Json) -> Known:
     texts: dict[str, SecretPath] = {}
     forged: list[Json] = []
     for value in values:
-        if _MARK_BYTES in _encoder.encode(value):  # a scan in C first: this is asked of every call
+        if looks_sealed(value):
             forged += _looking_sealed(value)
         for secret in paths:
             for found in _at(value, secret.path):
@@ -209,6 +209,14 @@ def _below(value: Json, name: str) -> Iterable[Json]:
             return value.values()
         return (value[name],) if name in value else ()
     return value if isinstance(value, list) and name == "*" else ()
+
+
+def looks_sealed(value: Json) -> bool:
+    """Tell whether an object in `value` may look sealed: by a scan in C, for this is asked of every call."""
+    return type(value) in _CONTAINERS and _MARK_BYTES in _encoder.encode(value)
+
+
+_CONTAINERS: Final = frozenset({dict, list})
 
 
 def _looking_sealed(value: Json) -> Iterator[Json]:

@@ -6,8 +6,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 
-from proxy.framing import Pairs
-from proxy.roads.json import header
+from proxy.framing import Pairs, header
 
 Unpack = Callable[[bytes], bytes]
 """Takes the next bytes of a body and returns what they hold; raises `Undecodable`."""

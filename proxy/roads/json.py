@@ -6,14 +6,16 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, outgoing_head, send_answer, send_whole
-from proxy.framing import Pairs, RequestHead
+from proxy.forward import Receive, Scope, Send, outgoing_head, send_answer, send_whole
+from proxy.framing import RequestHead, header
 from proxy.idempotency import Retried
-from proxy.mirror import Asked, Attempt, Call, Mirror
+from proxy.judging import Asked, Call
+from proxy.mirror import Attempt
+from proxy.roads.passage import Passage
 from proxy.trpc.envelopes import MISSING, CallOutcome, Unknown, decode_answer
 from proxy.trpc.streams import StreamKind, stream_decoder
 from proxy.trpc.transformers import Transformer
-from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
+from proxy.upstream import Answer, Lost, NotSent, UpstreamError
 from shadow.faults import Point, reach
 from shadow.json import Json
 
@@ -54,18 +56,14 @@ async def whole_body(receive: Receive, limit: int) -> bytes:
 
 
 async def mirror_json(
+    passage: Passage,
     scope: Scope,
     send: Send,
-    *,
     calls: Sequence[Call],
-    count: int,
-    body: bytes | AsyncIterator[bytes],
     asked: Asked,
-    mirror: Mirror,
-    upstream: Upstream,
-    transformer: Transformer,
-    forwarding: Forwarding,
-    refuse: Refuse,
+    body: bytes | AsyncIterator[bytes],
+    *,
+    count: int,
     kind: StreamKind | None = None,
     described: Callable[[], Json] | None = None,
 ) -> None:
@@ -75,10 +73,11 @@ async def mirror_json(
     be a streamed batch; it is read to its end first all the same. A body that comes in pieces streams through;
     `described` gives the calls' input as it is known once the answer is here.
     """
-    head = readable_answer(outgoing_head(scope, forwarding))
+    upstream = passage.upstream
+    head = readable_answer(outgoing_head(scope, passage.forwarding))
     whole: bytes | None = None
     try:
-        async with mirror.attempt(calls, asked) as attempt:
+        async with passage.mirror.attempt(calls, asked) as attempt:
             try:
                 answer = await upstream.request(head, body)
                 if streams_events(answer):
@@ -95,11 +94,11 @@ async def mirror_json(
             if described is not None:
                 attempt.describe(described())
             if whole is not None:
-                outcomes = read_answer(count, answer, whole, transformer, kind=kind)
+                outcomes = read_answer(count, answer, whole, passage.transformer, kind=kind)
                 kept = None if asked.idempotency is None else kept_answer(answer, whole)
                 await settle_whole(attempt, outcomes, answer.status, kept)
     except UpstreamError as error:
-        await send_whole(send, *refuse(scope, error.status, str(error)))
+        await send_whole(send, *passage.refuse(scope, error.status, str(error)))
         return
     if whole is None:
         await send_answer(send, answer)
@@ -180,10 +179,7 @@ def read_answer(
 
 def readable_answer(head: RequestHead) -> RequestHead:
     """Return the head with no other answer encodings on offer than those that can be read here."""
-    for name, value in head.headers:
-        if name.lower() == b"accept-encoding" and (b"br" in value or b"zstd" in value or b"*" in value):
-            break
-    else:
+    if not any(_offers_more(name, value) for name, value in head.headers if len(name) == len(b"accept-encoding")):
         return head
     headers = [
         (name, readable_encodings(value)) if name.lower() == b"accept-encoding" else (name, value)
@@ -192,16 +188,12 @@ def readable_answer(head: RequestHead) -> RequestHead:
     return RequestHead(head.method, head.target, headers, head.content_length)
 
 
+def _offers_more(name: bytes, value: bytes) -> bool:
+    return name.lower() == b"accept-encoding" and (b"br" in value or b"zstd" in value or b"*" in value)
+
+
 def readable_encodings(value: bytes) -> bytes:
     """Keep of an Accept-Encoding value what can be read here."""
     known = (b"gzip", b"x-gzip", b"deflate", b"identity")
     kept = [part for part in value.split(b",") if part.split(b";")[0].strip().lower() in known]
     return b",".join(kept).strip() or b"identity"
-
-
-def header(headers: Pairs, wanted: bytes) -> bytes:
-    """Return the value of the first header called `wanted` (in lower case), or nothing."""
-    for name, value in headers:
-        if len(name) == len(wanted) and name.lower() == wanted:
-            return value
-    return b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from proxy.forward import ClientGone, Receive, Scope
-from proxy.roads.json import header
+from proxy.framing import header
 from shadow.json import Json
 
 

@@ -20,10 +20,10 @@ from proxy.forward import (
     send_answer,
     send_whole,
 )
-from proxy.framing import Refused
+from proxy.framing import Refused, header
 from proxy.http1 import Truncated
 from proxy.roads.encodings import Undecodable, Unpack, plainly, tolerant, unpacking
-from proxy.roads.json import header, readable_answer
+from proxy.roads.json import readable_answer
 from proxy.taps import Taps
 from proxy.trpc.sse import Item, SseDecoder, read_event
 from proxy.trpc.transformers import UNDEFINED, Transformer

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from proxy.forward import Forwarding, Refuse, Scope, Send, outgoing_head, send_whole
-from proxy.mirror import Asked, Attempt, Call, Mirror
+from proxy.forward import Scope, Send, outgoing_head, send_whole
+from proxy.judging import Asked, Call
+from proxy.mirror import Attempt
 from proxy.roads.encodings import Held, Undecodable, unpacking
 from proxy.roads.json import BIGGEST_ANSWER, readable_answer, settle_whole
 from proxy.roads.outbox import Outbox
+from proxy.roads.passage import Passage
 from proxy.trpc.streams import CUT_SHORT, Decoded, StreamDecoder, StreamKind, stream_decoder
-from proxy.trpc.transformers import Transformer
-from proxy.upstream import Answer, Lost, NotSent, Upstream, UpstreamError
+from proxy.upstream import Answer, Lost, NotSent, UpstreamError
 from shadow.errors import LogUnavailable
 
 UNSENT = 256 * 1024
@@ -25,28 +26,25 @@ UNSENT = 256 * 1024
 
 
 async def mirror_stream(
+    passage: Passage,
     scope: Scope,
     send: Send,
-    *,
-    kind: StreamKind,
     calls: Sequence[Call],
-    count: int,
-    body: bytes,
     asked: Asked,
-    mirror: Mirror,
-    upstream: Upstream,
-    transformer: Transformer,
-    forwarding: Forwarding,
-    refuse: Refuse,
+    body: bytes,
+    *,
+    count: int,
+    kind: StreamKind,
 ) -> None:
     """Forward one request once and pass its answer on as the outcomes in it become durable.
 
     `count` is the number of calls in the request, `calls` those of them that are mirrored. Raises `Truncated` when
     the answer breaks off: the calls that it had not settled are in doubt then, and the client has all that came.
     """
-    head = readable_answer(outgoing_head(scope, forwarding))
+    upstream = passage.upstream
+    head = readable_answer(outgoing_head(scope, passage.forwarding))
     try:
-        async with mirror.attempt(calls, asked) as attempt:
+        async with passage.mirror.attempt(calls, asked) as attempt:
             try:
                 answer = await upstream.request(head, body)
             except NotSent as error:
@@ -55,7 +53,7 @@ async def mirror_stream(
             except Lost as error:
                 await attempt.doubt(error.code)
                 raise
-            decoder = stream_decoder(kind, count, transformer, status=answer.status)
+            decoder = stream_decoder(kind, count, passage.transformer, status=answer.status)
             outbox = Outbox(send, answer)
             unsettled, patience = {call.index for call in calls}, upstream.limits.response_timeout
             reading = _Reading(answer, attempt, decoder, unsettled, outbox, patience)
@@ -67,7 +65,7 @@ async def mirror_stream(
                     await outbox.cut("an outcome could not be recorded")
                 raise
     except UpstreamError as error:
-        await send_whole(send, *refuse(scope, error.status, str(error)))
+        await send_whole(send, *passage.refuse(scope, error.status, str(error)))
         return
     await reading.pass_the_rest()
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from proxy.fence import Fence
-from proxy.mirror import Asked, Attempt, Call, Mirror
+from proxy.judging import Asked, Call
+from proxy.mirror import Attempt, Mirror
 from proxy.roads.lane import Lane
 from proxy.taps import Taps
 from proxy.trpc import websocket as wire

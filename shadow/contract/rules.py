@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from shadow.contract.entities import Entity, evaluate
 from shadow.contract.problems import ExpressionError
 from shadow.events import Draft, Effect, EntityKey
-from shadow.expressions import Expression
+from shadow.expressions import EvaluationError, Expression
 from shadow.json import Json
 from shadow.state import fold
 
@@ -81,15 +81,28 @@ class EventRule:
     durable: bool = True
     reads_state: bool = field(init=False)
     """Whether any of its expressions needs the state before; reading it is most of a decision's cost."""
+    asked_first: bool = field(init=False)
+    """Whether the condition comes before the key."""
+    key_known_before: bool = field(init=False)
+    """Whether the key is known before the legacy is called."""
+    condition_known_before: bool = field(init=False)
+    """Whether it is known before the legacy is called that the condition holds, or that there is none."""
+    makes_unnamed: bool = field(init=False)
+    """Whether it brings an entity into being whose key only the answer tells."""
 
     def __post_init__(self) -> None:
         expressions = (self.channel, self.data, self.change, self.when)
-        needed = any("state" in each.variables for each in expressions if each is not None)
-        object.__setattr__(self, "reads_state", needed)
-
-    def asked_first(self) -> bool:
-        """Tell whether the condition comes before the key."""
-        return self.when is not None and self.when.variables.isdisjoint({"key", "state"})
+        makes = self.entity is not None and self.effect in {Effect.CREATE, Effect.PUT}
+        known = self.key is not None and self.key.variables <= BEFORE
+        facts = {
+            "reads_state": any("state" in each.variables for each in expressions if each is not None),
+            "asked_first": self.when is not None and self.when.variables.isdisjoint({"key", "state"}),
+            "key_known_before": known,
+            "condition_known_before": self.when is None or self.when.variables <= BEFORE,
+            "makes_unnamed": makes and self.key is not None and not known,
+        }
+        for name, fact in facts.items():
+            object.__setattr__(self, name, fact)
 
     def items(self, values: Values, keys_of: KeysOf | None) -> Iterable[Json]:
         """Return what the rule is applied to: the items of `each`, or the one that there is without it."""
@@ -121,7 +134,10 @@ class EventRule:
 
     def value(self, expression: Expression, values: Values, key: str) -> Json:
         """Evaluate one of the rule's expressions; raises ExpressionError."""
-        return evaluate(expression, values, self.procedure, self.where, key)
+        try:
+            return expression.evaluate(values)
+        except EvaluationError as error:
+            raise ExpressionError(self.procedure, f"{self.where}.{key}", str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +154,15 @@ class Occasion:
 
     def drafts(self, rule: EventRule) -> Iterator[Draft]:
         """Yield the events of `rule`, one for each of its items if it has any."""
-        first = rule.asked_first()
         for item in rule.items(self.values, self.keys_of):
             values = {**self.values, "item": item}
-            if first and not rule.holds(values):
+            if rule.asked_first and not rule.holds(values):
                 continue
             key = rule.key_from(values)
             if key is not None:
                 values["key"] = key.key
                 values["state"] = self.read_state(key) if rule.reads_state else None
-            if first or rule.holds(values):
+            if rule.asked_first or rule.holds(values):
                 yield self._draft(rule, key, values)
 
     def drafts_of_python(self, rule: PythonRule, output: Json, procedure: str, where: str) -> list[Draft]:
@@ -291,6 +306,11 @@ class Rule:
     answers: AnswerRule | None = None
     """None when the contract does not say how to decide without the legacy."""
     find: FindRule | None = None
+    makes_unnamed: bool = field(init=False)
+    """Whether one of its events may bring an entity into being whose key only the answer tells."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "makes_unnamed", any(rule.makes_unnamed for rule in self.events))
 
     @property
     def where(self) -> str:
@@ -304,7 +324,18 @@ class Rule:
         legacy will say what is wrong with it).
         """
         values = {"input": input, "now": now}
-        return tuple(sorted({key for rule in self.events for key in _known_before(rule, values, keys_of)}))
+        keys: list[EntityKey] = []
+        for rule in self.events:
+            if rule.key_known_before:
+                keys += _known_before(rule, values, keys_of)
+        return tuple(keys) if len(keys) < 2 else tuple(sorted(set(keys)))
+
+    def unnamed(self, input: Json, now: int) -> tuple[EventRule, ...]:  # noqa: A002
+        """Return the events of a call that bring an entity into being whose key only the answer tells."""
+        if not self.makes_unnamed:
+            return ()
+        values = {"input": input, "now": now, "item": None}
+        return tuple(rule for rule in self.events if rule.makes_unnamed and _may_hold(rule, values))
 
     def succeeded(self, input: Json, output: Json) -> bool:  # noqa: A002
         """Tell whether an answer without an error means that the mutation was applied; raises ExpressionError."""
@@ -374,21 +405,28 @@ class Rule:
         return after
 
 
-def _known_before(rule: EventRule, values: Values, keys_of: KeysOf | None) -> Iterator[EntityKey]:
-    """Yield the keys that `rule` may touch as far as they are known before the call."""
-    if rule.key is None or not rule.key.variables <= BEFORE:
-        return
-    condition_known = rule.when is not None and rule.when.variables <= BEFORE
+def _known_before(rule: EventRule, values: Values, keys_of: KeysOf | None) -> list[EntityKey]:
+    """Return the keys that `rule`, whose key is known before the call, may touch."""
+    keys: list[EntityKey] = []
     try:
         for item in rule.items(values, keys_of):
             with_item = {**values, "item": item}
-            if condition_known and not rule.holds(with_item):
+            if rule.when is not None and rule.condition_known_before and not rule.holds(with_item):
                 continue
             key = rule.key_from(with_item)
             if key is not None:
-                yield key
+                keys.append(key)
     except ExpressionError:
-        return
+        pass
+    return keys
+
+
+def _may_hold(rule: EventRule, values: Values) -> bool:
+    """Tell whether the rule's condition may hold, by what is known before the call."""
+    try:
+        return not rule.condition_known_before or rule.holds(values)
+    except ExpressionError:
+        return False
 
 
 def _predicted(rule: EventRule, wanted: EntityKey, values: Values, after: State) -> State:
@@ -397,9 +435,9 @@ def _predicted(rule: EventRule, wanted: EntityKey, values: Values, after: State)
         return after
     for item in rule.items(values, None):
         known = {**values, "item": item}
-        if rule.asked_first() and not rule.holds(known):
+        if rule.asked_first and not rule.holds(known):
             continue
-        if rule.key_from(known) == wanted and (rule.asked_first() or rule.holds(known)):
+        if rule.key_from(known) == wanted and (rule.asked_first or rule.holds(known)):
             data = rule.value(rule.data, known, "data") if rule.change is None else None
             after = fold(after, rule.effect, rule.change_from(data, known))
     return after

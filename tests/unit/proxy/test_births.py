@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.births import MOST_STRANGERS, Candidate, Create, attribute, born_before, create_of, pair, unnamed
+from proxy.births import MOST_STRANGERS, Candidate, Create, attribute, born_before, create_of, pair
 from proxy.verdict import CannotTell, Sign
 from shadow.contract import Rule, parse
 from shadow.json import Json
@@ -136,11 +136,11 @@ def test_an_items_own_times_tell_how_old_it_is(item: Json, before: bool) -> None
 )
 def test_a_create_has_no_name_where_only_its_answer_tells_the_key(procedure: str, given: Json, made: int) -> None:
     """What the call would not do by its input, or merely changes, brings nothing into being."""
-    assert len(unnamed(rule(procedure), given, 0)) == made
+    assert len(rule(procedure).unnamed(given, 0)) == made
 
 
 def test_what_a_create_makes_is_known_from_the_contract_as_far_as_a_list_shows_it() -> None:
-    (event,) = unnamed(rule("note.create"), {"a": 1}, 0)
+    (event,) = rule("note.create").unnamed({"a": 1}, 0)
 
     assert create_of(event, {"a": 1}, in_doubt("note.create", {"a": 1})) == Create(
         7, ENTITY, RECEIVED, {"a": 1}, guessed=False
@@ -149,7 +149,7 @@ def test_what_a_create_makes_is_known_from_the_contract_as_far_as_a_list_shows_i
 
 def test_what_only_the_answer_tells_is_guessed_from_fields_of_the_input() -> None:
     given = {"a": 1, "other": 2}
-    (event,) = unnamed(rule("note.import"), given, 0)
+    (event,) = rule("note.import").unnamed(given, 0)
 
     assert create_of(event, given, in_doubt("note.import", given)) == Create(
         7, ENTITY, RECEIVED, {"a": 1}, guessed=True

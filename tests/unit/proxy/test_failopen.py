@@ -14,8 +14,9 @@ from proxy.creations import Creations
 from proxy.doubt import Left
 from proxy.failopen import FailOpen, Told
 from proxy.fence import Fence
+from proxy.judging import Asked, Call, Judges
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, Mirror, NotRecorded, judge
+from proxy.mirror import Mirror, NotRecorded
 from proxy.spool import Spool
 from proxy.trpc.envelopes import Success
 from shadow.contract import parse
@@ -114,17 +115,9 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
 
     def judged(told: Told, intent: int, new_id: Callable[[], str]) -> Settlement:
         asked = told.intent
-        return judge(
-            Call(asked.index, asked.procedure, told.input, contract.mutations[asked.procedure]),
-            told.output,
-            intent=intent,
-            read_state=lambda key: state.fields if (state := log.state(key)) else None,
-            keys_of=log.keys,
-            now=2000,
-            new_id=new_id,
-            actor=None,
-            privacy=privacy,
-        )
+        judges = Judges(lambda key: state.fields if (state := log.state(key)) else None, log.keys, new_id, privacy)
+        call = Call(asked.index, asked.procedure, told.input, contract.mutations[asked.procedure])
+        return judges.judge(call, told.output, intent=intent, now=2000, actor=None)
 
     def leave(one: Left) -> asyncio.Event:
         left.append(one)
@@ -223,7 +216,7 @@ async def test_a_spooled_create_in_doubt_has_not_ended(stand: Stand) -> None:
         pass
     async with asyncio.timeout(60):
         await stand.mirror.creations.parked("note")
-    assert stand.mirror.creations.any(["note"])
+    assert stand.mirror.creations.any([EntityKey("note", "any")])
     await shipped(stand)
 
     (left,) = stand.left

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from proxy.creations import Creations
+from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
-from proxy.mirror import Asked, Call, Mirror
+from proxy.mirror import Mirror
 from proxy.trpc.envelopes import Failure, Success, Unknown
 from shadow.contract import Contract, parse
 from shadow.events import EntityKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.verdict import (
@@ -90,6 +90,7 @@ def test_a_call_that_was_applied_is_never_taken_for_one_that_was_not(
 
 
 @given(states, states, states, st.booleans())
+@example({"secret": "sk-two-2"}, {"b": False, "secret": "sk-one-1"}, {}, True)
 def test_what_the_legacy_shows_is_what_the_log_has_after_the_verdict(
     before: Fields | None, predicted: Fields | None, found: Fields | None, known: bool
 ) -> None:

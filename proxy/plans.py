@@ -1,0 +1,63 @@
+"""What a request calls, and what the contract says of it: read once for each target and then remembered."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from proxy.trpc.targets import Calls, NotCalls, Refused, Target, parse_target
+from shadow.contract import Contract, Rule
+
+MOST = 1024
+"""How many targets are remembered; more of them are odd ones, and are read each time."""
+
+LONGEST_QUERY = 16
+"""Bytes of a query in a target that is remembered: `batch=1`. In longer ones stand inputs, and no two are alike."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The calls of one target, each with its rule if the contract has one, and the phases of these in order."""
+
+    calls: Calls
+    rules: tuple[Rule | None, ...]
+    phases: tuple[str, ...]
+
+
+Planned: TypeAlias = Plan | NotCalls | Refused
+
+
+class Plans:
+    """Reads targets by one contract."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._posted: dict[tuple[bytes, bytes], Planned] = {}
+
+    def target(self, method: str, raw_path: bytes, query: bytes) -> Target:
+        """Return which procedures a request names."""
+        legacy = self._contract.legacy
+        return parse_target(
+            method,
+            raw_path,
+            query,
+            base_path=legacy.base_path,
+            separator=legacy.separator,
+            procedures=self._contract.mutations,
+        )
+
+    def post(self, raw_path: bytes, query: bytes) -> Planned:
+        """Return what a POST calls, and what that means."""
+        known = self._posted.get((raw_path, query))
+        if known is not None:
+            return known
+        planned = self._planned(self.target("POST", raw_path, query))
+        if len(query) <= LONGEST_QUERY and len(self._posted) < MOST:
+            self._posted[raw_path, query] = planned
+        return planned
+
+    def _planned(self, target: Target) -> Planned:
+        if not isinstance(target, Calls):
+            return target
+        rules = tuple([self._contract.mutations.get(path) for path in target.paths])
+        return Plan(target, rules, tuple(sorted({rule.phase for rule in rules if rule is not None})))
