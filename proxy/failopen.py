@@ -87,7 +87,7 @@ class FailOpen:
         fence: Fence,
         locks: EntityLocks,
         judge: Judge,
-        leave: Callable[[Left], object],
+        leave: Callable[[Left], asyncio.Event],
         adopt: Callable[[int], Awaitable[None]],
         doubted: Callable[[], bool],
         clock: Callable[[], int],
@@ -178,8 +178,19 @@ class FailOpen:
         self._kept[number] = left
         if left.creation is not None:
             left.creation.park()
+        self._give_way()
+
+    def leave(self, left: Left) -> asyncio.Event:
+        """Let the resolver see a call through that the log has in doubt; returns what the resolver returns."""
+        self._give_way()
+        return self._leave(left)
+
+    def _give_way(self) -> None:
+        """Open the fence again if it is closing: who waits for the call that is now in doubt is inside.
+
+        The call's locks are free only when it was looked into, and that waits until what has ended was shipped.
+        """
         if self._closing is not None:
-            # Who waits for these locks is inside the fence, and they are free only when this call was shipped.
             self._closing.reschedule(asyncio.get_running_loop().time())
             self._closing = None
 

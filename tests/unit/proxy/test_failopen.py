@@ -119,12 +119,12 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         call = Call(asked.index, asked.procedure, told.input, contract.mutations[asked.procedure])
         return judges.judge(call, told.output, intent=intent, now=2000, actor=None)
 
+    async def adopt(intent: int) -> None:
+        adopted.append(intent)
+
     def leave(one: Left) -> asyncio.Event:
         left.append(one)
         return asyncio.Event()
-
-    async def adopt(intent: int) -> None:
-        adopted.append(intent)
 
     fail_open = FailOpen(
         Spool(spool),
@@ -134,7 +134,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         fence=fence,
         locks=locks,
         judge=judged,
-        leave=left.append,
+        leave=leave,
         adopt=adopt,
         doubted=lambda: False,
         clock=lambda: 2000,
@@ -154,7 +154,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         metrics=Metrics(),
         privacy=privacy,
         creations=Creations(),
-        leave=leave,
+        leave=fail_open.leave,
         fail_open=fail_open,
     )
     yield Stand(mirror, writer, fail_open, fence, left, adopted)
@@ -288,3 +288,17 @@ async def test_the_fence_is_not_held_closed_on_who_waits_for_a_call_in_doubt(sta
 
     told = stand.writer.log.read(("note:n",), 0, 10)
     assert [event.draft.change for event in told] == [{"text": "b"}]
+
+
+async def test_the_fence_gives_way_to_a_doubt_that_the_log_has(stand: Stand) -> None:
+    stand.writer.away = True
+    inside = await stand.fence.enter(["notes"])
+    async with stand.mirror.attempt([stand.edit("a")], ASKED) as attempt:
+        await attempt.settle({0: Success(None)})
+    await until(lambda: stand.fence.closing("notes"))
+    for intent in (1, 2):
+        stand.fail_open.leave(Left(intent, "note.edit", "notes", 900, "reset"))
+    await until(lambda: not stand.fence.closing("notes"))
+    stand.fence.leave(inside)
+
+    await shipped(stand)
