@@ -151,7 +151,7 @@ def _main() -> None:
 
     def reap(*_: object, how: int = os.WNOHANG) -> None:
         # A signal may interrupt its own handler, so each end is asked for only once: by whoever is told of it.
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError, BrokenPipeError):  # none is left, or nobody listens any more
             while True:
                 pid, status = os.waitpid(-1, how)
                 if not pid:
