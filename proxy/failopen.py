@@ -225,8 +225,8 @@ class FailOpen:
             try:
                 await self._ship_ended()
                 tries += 1
-                if self._doubted() and tries % TRIES:
-                    continue  # whoever waits for the doubt is inside the fence, and would hold it up
+                if (self._kept or self._doubted()) and tries % TRIES:
+                    continue  # whoever waits for a call in doubt is inside the fence, and would hold it up
                 async with self._closed(sorted(self._since)):
                     await self._ship_all()
             except (LogUnavailable, FenceBusy, TimeoutError, SpoolFull):

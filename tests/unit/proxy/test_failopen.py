@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import failopen
 from proxy.creations import Creations
 from proxy.doubt import Left
 from proxy.failopen import FailOpen, Told
@@ -302,3 +303,20 @@ async def test_the_fence_gives_way_to_a_doubt_that_the_log_has(stand: Stand) -> 
     stand.fence.leave(inside)
 
     await shipped(stand)
+
+
+async def test_the_fence_is_not_closed_while_a_call_in_doubt_is_still_to_be_shipped(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left in doubt while what had ended before it was being shipped."""
+    monkeypatch.setattr(failopen, "TRIES", 1_000_000)
+    stand.writer.away = True
+    inside = await stand.fence.enter(["notes"])
+    async with stand.mirror.attempt([stand.edit("a")], ASKED) as attempt:
+        await attempt.settle({0: Success(None)})
+    stand.fail_open.keep(99, Left(0, "note.edit", "notes", 900, "in_doubt"))
+    await until(lambda: not stand.fail_open.waiting)
+    await asyncio.sleep(0.05)
+
+    assert not stand.fence.closing("notes")
+    stand.fence.leave(inside)
