@@ -174,10 +174,12 @@ class FailOpen:
         reach(Point.SPOOL_ENDED)
 
     def keep(self, number: int, left: Left) -> None:
-        """Keep the locks and the creation of a spooled call of which nobody knows what became, until it is shipped."""
+        """Keep the locks and the creation of a spooled call of which nobody knows what became, until it is shipped.
+
+        A create is under way until then: who looks into another one must not take for its own what this one made,
+        and the resolver tells them apart only when it has both.
+        """
         self._kept[number] = left
-        if left.creation is not None:
-            left.creation.park()
         self._give_way()
 
     def leave(self, left: Left) -> asyncio.Event:
