@@ -11,7 +11,7 @@ import structlog
 
 from shadow import json
 from shadow.batch import Append, Begin, Command, Dropped, Forget, Settle, Thin
-from shadow.dialect import Dialect, dialect_of
+from shadow.dialect import Dialect, dialect_of, execute
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Cursor, Draft, EntityKey, Event
 from shadow.folding import LAG
@@ -146,7 +146,7 @@ class Log(Reader):
         try:
             if self._states is None:
                 self._states = self._engine.connect()
-            row = self._states.exec_driver_sql(self._state_query, (key.entity, key.key)).first()
+            row = execute(self._states, self._state_query, (key.entity, key.key)).fetchone()
         except sa.exc.DBAPIError:  # the connection was lost; the pool has others, or says what is wrong
             self._drop_states()
             try:
