@@ -357,7 +357,7 @@ async def _listening(
         metrics=metrics,
         privacy=privacy,
         creations=creations,
-        leave=doubts.leave,
+        leave=fail_open.leave,
         never_sent=doubts.never_sent,
         fail_open=fail_open,
         observer=Observer(contract, log, reader, privacy, Overlaps(), clock, lambda: new_id(clock())),

@@ -30,9 +30,10 @@ from proxy.doubt import Left
 from proxy.fence import Fence, FenceBusy
 from proxy.spool import Record, Spool, Spooled, SpoolFull
 from shadow import json
+from shadow.batch import refuse
 from shadow.contract import Contract
 from shadow.contract.model import OnLogFailure
-from shadow.errors import LogUnavailable, Trouble
+from shadow.errors import LogError, LogUnavailable, Trouble
 from shadow.events import Draft, Effect, EntityKey
 from shadow.faults import Point, reach
 from shadow.journal import UNSETTLED, NewIntent, Outcome, Settlement
@@ -86,7 +87,7 @@ class FailOpen:
         fence: Fence,
         locks: EntityLocks,
         judge: Judge,
-        leave: Callable[[Left], object],
+        leave: Callable[[Left], asyncio.Event],
         adopt: Callable[[int], Awaitable[None]],
         doubted: Callable[[], bool],
         clock: Callable[[], int],
@@ -140,8 +141,11 @@ class FailOpen:
     ) -> list[int]:
         """Spool calls that are about to be forwarded; durable on return. Raises LogUnavailable when that fails too.
 
-        `begun` are their intents' ids, when the log has these already.
+        `begun` are their intents' ids, when the log has these already. What the log would never take is refused as
+        the log refuses it, with DraftRefused: once forwarded, it would stand before all that follows.
         """
+        for intent in intents:
+            refuse(intent)
         records = [self._record(intent, given) for intent, given in zip(intents, inputs, strict=True)]
         for record, id in zip(records, begun, strict=False):
             record["begun"] = id
@@ -174,9 +178,21 @@ class FailOpen:
         self._kept[number] = left
         if left.creation is not None:
             left.creation.park()
+        self._give_way()
+
+    def leave(self, left: Left) -> asyncio.Event:
+        """Let the resolver see a call through that the log has in doubt; returns what the resolver returns."""
+        self._give_way()
+        return self._leave(left)
+
+    def _give_way(self) -> None:
+        """Open the fence again if it is closing: who waits for the call that is now in doubt is inside.
+
+        The call's locks are free only when it was looked into, and that waits until what has ended was shipped.
+        """
         if self._closing is not None:
-            # Who waits for these locks is inside the fence, and they are free only when this call was shipped.
             self._closing.reschedule(asyncio.get_running_loop().time())
+            self._closing = None
 
     async def caught_up(self) -> None:
         """Wait until the log has every spooled call that has ended by now."""
@@ -190,7 +206,7 @@ class FailOpen:
         if left:
             try:
                 await self._ship_all()
-            except LogUnavailable as error:
+            except (LogUnavailable, SpoolFull) as error:
                 logger.error("spool_not_shipped", reason=str(error), calls=left)
                 self._tasks.spawn(self._ship_when_possible(), name="ship")
         return left
@@ -209,8 +225,8 @@ class FailOpen:
             try:
                 await self._ship_ended()
                 tries += 1
-                if self._doubted() and tries % TRIES:
-                    continue  # whoever waits for the doubt is inside the fence, and would hold it up
+                if (self._kept or self._doubted()) and tries % TRIES:
+                    continue  # whoever waits for a call in doubt is inside the fence, and would hold it up
                 async with self._closed(sorted(self._since)):
                     await self._ship_all()
             except (LogUnavailable, FenceBusy, TimeoutError, SpoolFull):
@@ -260,7 +276,15 @@ class FailOpen:
             settlement = Settlement(intent, Outcome(told.outcome), self._clock(), detail=told.detail)
         if standing is not None and standing.outcome is Outcome.IN_DOUBT and settlement.outcome is Outcome.REJECTED:
             settlement = replace(settlement, outcome=Outcome.NOT_APPLIED)
-        await self._log.settle([settlement])
+        try:
+            await self._log.settle([settlement])
+        except LogUnavailable:
+            raise
+        except LogError as error:
+            # What the log will never take must not stand before all that follows: the resolver records what is there.
+            logger.error("spooled_call_refused", procedure=told.intent.procedure, reason=str(error))
+            settlement = Settlement(intent, Outcome.IN_DOUBT, self._clock(), detail="refused")
+            await self._log.settle([settlement])
         if settlement.outcome is Outcome.IN_DOUBT:
             await self._leave_in_doubt(spooled.number, intent, settlement.detail or "crash")
 

@@ -306,6 +306,11 @@ def _intent_row(id: int, intent: NewIntent) -> Row:
     )
 
 
+def refuse(intent: NewIntent) -> None:
+    """Raise DraftRefused when no database can hold an intent."""
+    _intent_row(0, intent)
+
+
 def _texts(draft: Draft) -> tuple[str, str | None]:
     _refuse_nul(draft.id, draft.channel, draft.type, draft.actor, draft.cause, *(draft.entity or ()))
     return _text(draft.data), None if draft.change is None else _text(draft.change)

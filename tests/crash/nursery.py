@@ -86,6 +86,10 @@ class Nursery:
             raise StillBorn(f"status {child.ended.result()}:\n{child.said()}")
         return child
 
+    def kill(self) -> None:
+        """End the nursery itself; its proxies live on, and it can tell of nobody's end any more."""
+        self._process.kill()
+
     async def listen(self) -> None:
         """Take in what the nursery says until it ends."""
         assert self._process.stdout is not None
@@ -147,7 +151,7 @@ def _main() -> None:
 
     def reap(*_: object, how: int = os.WNOHANG) -> None:
         # A signal may interrupt its own handler, so each end is asked for only once: by whoever is told of it.
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError, BrokenPipeError):  # none is left, or nobody listens any more
             while True:
                 pid, status = os.waitpid(-1, how)
                 if not pid:

@@ -91,6 +91,7 @@ KINDS: tuple[str, ...] = (
     "disk",
     "disk-point",
     "stage",
+    "all",
 )
 """What dies, or fails, in a round; what is named more often comes more often."""
 
@@ -121,6 +122,12 @@ def write_script(seed: int) -> Script:
             disasters = [Disaster("full-disk", soon, random.uniform(0.05, 0.4))]
         case "freeze":
             disasters = [Disaster("freeze-legacy", soon, random.uniform(0.05, 0.3))]
+        case "all":
+            disasters = [
+                Disaster("full-disk", soon, random.uniform(0.1, 0.5)),
+                Disaster("kill-legacy", random.uniform(0.0, 0.6)),
+                Disaster("kill-proxy", random.uniform(0.0, 0.6)),
+            ]
         case "stage":
             disasters = [Disaster("flip-stage", random.uniform(0, 0.1), random.uniform(0.0, 0.1)) for _ in range(2)]
     if kind == "proxy-random":

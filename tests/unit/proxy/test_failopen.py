@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import failopen
 from proxy.creations import Creations
 from proxy.doubt import Left
 from proxy.failopen import FailOpen, Told
@@ -20,7 +21,7 @@ from proxy.mirror import Mirror, NotRecorded
 from proxy.spool import Spool
 from proxy.trpc.envelopes import Success
 from shadow.contract import parse
-from shadow.errors import LogUnavailable, Trouble
+from shadow.errors import DraftRefused, LogUnavailable, Trouble
 from shadow.events import EntityKey, Event
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.locks import EntityLocks
@@ -91,6 +92,7 @@ class Stand:
     fail_open: FailOpen
     fence: Fence
     left: list[Left] = field(default_factory=list)
+    adopted: list[int] = field(default_factory=list)
 
     def edit(self, text: str, index: int = 0) -> Call:
         return Call(index, "note.edit", {"id": "n", "text": text}, self.mirror.contract.mutations["note.edit"])
@@ -109,7 +111,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
     contract = parse(CONTRACT, "notes.toml")
     log = Log.open(f"sqlite:///{tmp_path / 'log.db'}")
     writer, locks, fence = Moody(log), EntityLocks(), Fence()
-    privacy, left = Privacy(contract, None), list[Left]()
+    privacy, left, adopted = Privacy(contract, None), list[Left](), list[int]()
     spool.parent.mkdir()
 
     def judged(told: Told, intent: int, new_id: Callable[[], str]) -> Settlement:
@@ -118,12 +120,12 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         call = Call(asked.index, asked.procedure, told.input, contract.mutations[asked.procedure])
         return judges.judge(call, told.output, intent=intent, now=2000, actor=None)
 
+    async def adopt(intent: int) -> None:
+        adopted.append(intent)
+
     def leave(one: Left) -> asyncio.Event:
         left.append(one)
         return asyncio.Event()
-
-    async def adopt(intent: int) -> None:
-        raise AssertionError(intent)
 
     fail_open = FailOpen(
         Spool(spool),
@@ -133,7 +135,7 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         fence=fence,
         locks=locks,
         judge=judged,
-        leave=left.append,
+        leave=leave,
         adopt=adopt,
         doubted=lambda: False,
         clock=lambda: 2000,
@@ -153,10 +155,10 @@ async def _stand(tmp_path: Path, spool: Path) -> AsyncIterator[Stand]:
         metrics=Metrics(),
         privacy=privacy,
         creations=Creations(),
-        leave=leave,
+        leave=fail_open.leave,
         fail_open=fail_open,
     )
-    yield Stand(mirror, writer, fail_open, fence, left)
+    yield Stand(mirror, writer, fail_open, fence, left, adopted)
     await fail_open.close()
     await log.close()
 
@@ -236,14 +238,37 @@ async def test_the_log_has_caught_up_when_it_has_all_that_ended(stand: Stand) ->
     assert not stand.mirror.locks.held(NOTE)
 
 
+async def test_what_the_log_would_never_take_is_refused_before_it_is_forwarded(stand: Stand) -> None:
+    stand.writer.away = True
+    nameless = Call(0, "note.edit", {"id": "n\0", "text": "a"}, stand.mirror.contract.mutations["note.edit"])
+    with pytest.raises(DraftRefused):
+        async with stand.mirror.attempt([nameless], ASKED):
+            raise AssertionError("it was forwarded")
+
+    assert stand.fail_open.waiting == 0
+    assert not stand.mirror.locks.held(EntityKey("note", "n\0"))
+
+
+async def test_an_event_that_the_log_refuses_becomes_a_doubt_and_holds_nobody_up(stand: Stand) -> None:
+    """The key is the answer's: only when the event is decided is it seen that no database can hold it."""
+    stand.writer.away = True
+    for key in ("n\0", "n"):
+        async with stand.mirror.attempt([stand.create("a")], ASKED) as attempt:
+            await attempt.settle({0: Success({"id": key})})
+    await shipped(stand)
+
+    assert [intent.outcome for intent in stand.writer.log.intents()] == [Outcome.IN_DOUBT, Outcome.APPLIED]
+    assert stand.adopted == [1]
+
+
 async def test_the_fence_is_not_held_closed_on_who_waits_for_a_call_in_doubt(stand: Stand) -> None:
-    """The second call waits, inside the fence, for the first one, which is in doubt only once the fence is closing."""
+    """One request waits, inside the fence, for another one, which is in doubt only once the fence is closing."""
     fence, over = stand.fence, asyncio.Event()
     stand.writer.away = True
 
     async def first() -> None:
         inside = await fence.enter(["notes"])
-        async with stand.mirror.attempt([stand.edit("a")], ASKED):
+        async with stand.mirror.attempt([stand.edit("a"), stand.edit("c", 1)], ASKED):
             await over.wait()
         fence.leave(inside)
 
@@ -258,9 +283,40 @@ async def test_the_fence_is_not_held_closed_on_who_waits_for_a_call_in_doubt(sta
         group.create_task(second())
         await until(lambda: fence.closing("notes"))
         over.set()
-        await until(lambda: bool(stand.left))
-        stand.mirror.locks.release(stand.left[0].keys)
+        await until(lambda: len(stand.left) == 2)
+        stand.mirror.locks.release(stand.left[1].keys)
     await shipped(stand)
 
     told = stand.writer.log.read(("note:n",), 0, 10)
     assert [event.draft.change for event in told] == [{"text": "b"}]
+
+
+async def test_the_fence_gives_way_to_a_doubt_that_the_log_has(stand: Stand) -> None:
+    stand.writer.away = True
+    inside = await stand.fence.enter(["notes"])
+    async with stand.mirror.attempt([stand.edit("a")], ASKED) as attempt:
+        await attempt.settle({0: Success(None)})
+    await until(lambda: stand.fence.closing("notes"))
+    for intent in (1, 2):
+        stand.fail_open.leave(Left(intent, "note.edit", "notes", 900, "reset"))
+    await until(lambda: not stand.fence.closing("notes"))
+    stand.fence.leave(inside)
+
+    await shipped(stand)
+
+
+async def test_the_fence_is_not_closed_while_a_call_in_doubt_is_still_to_be_shipped(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left in doubt while what had ended before it was being shipped."""
+    monkeypatch.setattr(failopen, "TRIES", 1_000_000)
+    stand.writer.away = True
+    inside = await stand.fence.enter(["notes"])
+    async with stand.mirror.attempt([stand.edit("a")], ASKED) as attempt:
+        await attempt.settle({0: Success(None)})
+    stand.fail_open.keep(99, Left(0, "note.edit", "notes", 900, "in_doubt"))
+    await until(lambda: not stand.fail_open.waiting)
+    await asyncio.sleep(0.05)
+
+    assert not stand.fence.closing("notes")
+    stand.fence.leave(inside)
