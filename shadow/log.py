@@ -141,6 +141,10 @@ class Log(Reader):
             self._drop_states()
             self.release()
 
+    def _newer(self, connection: sa.Connection, entity: str, key: str | None = None) -> Mapping[EntityKey, State]:
+        """See Reader; this process has them in memory."""
+        return self._cache.newer(entity)
+
     def _read_state(self, key: EntityKey) -> State | None:
         """Read on a connection kept for this, because a mutation waits for it."""
         try:

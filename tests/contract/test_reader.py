@@ -189,7 +189,7 @@ async def test_states_are_read_whole_while_their_table_lags_behind(url: str) -> 
         while page := reader.states("session", after, 4):
             pages += page
             after = page[-1][0].key
-        assert pages == sorted(expected.items())
+        assert pages == log.states("session", None, 100) == sorted(expected.items())
         assert {key: reader.state(key) for key in expected} == {key: log.state(key) for key in expected} == expected
         if number == 30:
             await log.close()
