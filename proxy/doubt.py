@@ -28,7 +28,7 @@ from proxy.conclusion import Case, Conclusions
 from proxy.creations import Creation, Creations
 from proxy.inquiry import Inquiry, MovedOn
 from proxy.reading import LegacyAway, LegacyReader, ReadRefused
-from proxy.verdict import CannotTell, may_still_run
+from proxy.verdict import CannotTell, Look, may_still_run, undone
 from shadow.contract import Contract, Entity, ExpressionError
 from shadow.contract.rules import EventRule, KeysOf
 from shadow.errors import LogUnavailable
@@ -322,10 +322,17 @@ class Doubts:
             for birth in births
         ]
         async with self._locked([EntityKey(want.entity.name, it.key) for want, found, _ in births for it in found]):
-            superseded = any(inquiry.superseded(case.intent, look.key) for look in looks)
+            superseded = any(self._hidden(case, look) for look in looks)
             settlement = self._conclusions.settle(case, looks, births, superseded=superseded)
             await self._log.settle([settlement])
         return settlement
+
+    def _hidden(self, case: Case, look: Look) -> bool:
+        """Tell whether another call may have hidden what this one did to an entity."""
+        if self._inquiry.superseded(case.intent, look.key):
+            return True
+        others = self._inquiry.others(case.intent, look.key, self._keys_of)
+        return undone(look, case.change(look.key), [other.change(look.key) for other in others])
 
     async def _learn_of_others(self) -> None:
         """Find out what the other creates in doubt would have made: what we found may be theirs."""
