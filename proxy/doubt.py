@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from proxy.births import Create, attribute, create_of
+from proxy.births import Candidate, Create, attribute, create_of
 from proxy.conclusion import Case, Conclusions
 from proxy.creations import Creation, Creations
 from proxy.inquiry import Inquiry, MovedOn
@@ -305,7 +305,7 @@ class Doubts:
         before = {key: inquiry.position(key) for key in keys}
         looks = [await inquiry.look(case, key) for key in keys if inquiry.readable(key)]
         doubt.wanted = [create_of(event, case.input, case.intent) for event in made]
-        strangers = {want.entity.name: await inquiry.strangers(want.entity) for want in doubt.wanted}
+        strangers = {want.entity.name: await self._strangers(want.entity) for want in doubt.wanted}
         if not looks and not strangers and case.rule.find is None:
             raise CannotTell("unreadable")
         if before != {key: inquiry.position(key) for key in keys}:
@@ -326,6 +326,11 @@ class Doubts:
             settlement = self._conclusions.settle(case, looks, births, superseded=superseded)
             await self._log.settle([settlement])
         return settlement
+
+    async def _strangers(self, entity: Entity) -> list[Candidate]:
+        """Return what a create may have made: what is locked was named by some call before it was there."""
+        found = await self._inquiry.strangers(entity)
+        return [one for one in found if not self._locks.held(EntityKey(entity.name, one.key))]
 
     def _hidden(self, case: Case, look: Look) -> bool:
         """Tell whether another call may have hidden what this one did to an entity."""
