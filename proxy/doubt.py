@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -160,7 +160,7 @@ class Doubts:
         Returns what is set when the call was settled, or put aside.
         """
         self._open[left.intent] = doubt = _Doubt(left, asyncio.Event())
-        if left.creation is not None:
+        if left.creation is not None and not _is_known(left):
             left.creation.park()
         for key in left.keys:
             self._held.setdefault(key, set()).add(left.intent)
@@ -246,7 +246,9 @@ class Doubts:
         left = doubt.left
         if left.owed is not None:
             await self._log.settle([left.owed])
-            return
+            if _is_known(left):
+                return
+            doubt.left = left = replace(left, owed=None)
         intent = await asyncio.to_thread(self._log.intent, left.intent)
         if intent is None or intent.outcome not in UNSETTLED:
             return
@@ -397,3 +399,8 @@ class Doubts:
             if any(self._inquiry.knows(key) for key in wanted):
                 raise MovedOn
             yield
+
+
+def _is_known(left: Left) -> bool:
+    """Tell whether only the log is in the way: then what a create made must not be given to another."""
+    return left.owed is not None and left.owed.outcome is not Outcome.IN_DOUBT
