@@ -229,7 +229,9 @@ class Writer:
         for command in commands:
             if isinstance(command, Begin):
                 # Whoever begins will soon ask for the state: one read for all spares each a read of its own.
-                keys.update(intent.entity_key for intent in command.intents if intent.entity_key is not None)
+                for intent in command.intents:
+                    if intent.entity_key is not None and intent.entity_key not in self._cache:
+                        keys.add(intent.entity_key)
             elif isinstance(command, Append):
                 keys.update(command.expected)
                 keys.update(draft.entity for draft in command.drafts if draft.entity is not None)
