@@ -123,7 +123,9 @@ async def _arena(scripts: deque[Script], folder: Path, proxies: Nursery, tell: C
                     break  # what came after its time is known to nobody, and the next round would stumble over it
                 marks = marks.behind(result.facts)
                 playing = scripts.popleft()
-    except Exception as error:  # noqa: BLE001 - whatever kept the round from its end is what its reader wants to know
+    except Exception as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError from error  # Ctrl-C reaches the legacy, too: its end is no finding
         failed = True
         tell(Round(playing, None, "".join(traceback.format_exception(error)), folder))
     finally:
