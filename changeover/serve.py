@@ -138,7 +138,7 @@ async def _listening(
 ) -> AsyncIterator[None]:
     metrics = Metrics()
     fence = Fence()
-    stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
+    stages = Stages(log, StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
     transformer = TRANSFORMERS[contract.legacy.transformer]
     locks, creations = EntityLocks(), Creations()
     reader = LegacyReader(
