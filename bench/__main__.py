@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import feed, http, logs, memory, reconciling, starting
+from bench import feed, growth, http, logs, memory, reconciling, starting
 from bench.figures import HEADINGS, Row, cells
 from bench.plan import Plan
 from bench.servers import PATH, ROOT
@@ -32,7 +32,7 @@ PARTS: dict[str, Callable[[Plan], AsyncIterator[Row]]] = {
     "memory": memory.rows,
     "reconcile": reconciling.rows,
     "start": starting.rows,
-    "growth": logs.growth,
+    "growth": growth.rows,
 }
 
 PREFACE = """# Measurements

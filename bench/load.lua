@@ -1,5 +1,7 @@
--- What wrk sends, by the mode that is its argument: query | rename. The figures go to the file BENCH_FIGURES.
+-- What wrk sends, by its arguments: the mode (query | rename) and among how many sessions it chooses, whose keys are
+-- those of bench/log.py. The figures go to the file BENCH_FIGURES.
 local mode
+local sessions
 local counter = 0
 local thread_number = 0
 
@@ -10,11 +12,12 @@ end
 
 function init(args)
   mode = args[1]
+  sessions = tonumber(args[2])
   math.randomseed(number + 7)
 end
 
 local function session()
-  return string.format("session-%08x-7b1c-4f4e-9d53-0123456789ab", math.random(1, 10000) * 2654435 % 4294967296)
+  return string.format("%08x-7b1c-4f4e-9d53-0123456789ab", math.random(0, sessions - 1) * 2654435761 % 4294967296)
 end
 
 function request()

@@ -29,10 +29,23 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-async def load(url: str, *, connections: int, seconds: float, mode: str, cpu: Sequence[int] = ()) -> Load:
-    """Load `url` for some seconds; `mode` is what `load.lua` sends: `query` or `rename`."""
+async def load(
+    url: str, *, connections: int, seconds: float, mode: str, cpu: Sequence[int] = (), sessions: int = 10_000
+) -> Load:
+    """Load `url` for some seconds; `mode` is what `load.lua` sends, `query` or `rename`, about some of `sessions`."""
     with tempfile.NamedTemporaryFile(suffix=".json") as figures:
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(SCRIPT), url, "--", mode]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds:g}s",
+            "-s",
+            str(SCRIPT),
+            url,
+            "--",
+            mode,
+            str(sessions),
+        ]
         await _run([*pinned(cpu), *command], BENCH_FIGURES=figures.name)
         found = json.loads(Path(figures.name).read_text())
     return Load(found["rate"], found["p50"] / 1000, found["p99"] / 1000, found["failed"])

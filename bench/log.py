@@ -143,32 +143,13 @@ async def figures(scale: float, url: str | None) -> dict[str, float]:
     return found
 
 
-async def curve(events: list[int], entities: list[int], scale: float) -> dict[str, float]:
-    """Return dual writes a second by how much is in the log already."""
-    found: dict[str, float] = {}
-    for before, kinds in zip(events, entities, strict=True):
-        async with fresh(None) as log:
-            await fill(log, before, kinds)
-            found[f"dual_write_128_at_{before}_events_{kinds}_entities"], _ = await mutations(
-                log, int(60_000 * scale), 128, kinds
-            )
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how much work, 1 being a minute's")
     parser.add_argument("--database", help="a PostgreSQL URL to measure instead of SQLite; must be empty")
-    parser.add_argument(
-        "--curve", help="instead: events:entities,… to fill in before measuring, as in 0:1000,5000000:1000000"
-    )
     given = parser.parse_args()
-    if given.curve:
-        points = [point.split(":") for point in given.curve.split(",")]
-        work = curve([int(point[0]) for point in points], [int(point[1]) for point in points], given.scale)
-    else:
-        work = figures(given.scale, given.database)
-    print(json.dumps({name: round(value, 3) for name, value in uvloop.run(work).items()}, indent=1))
+    found = uvloop.run(figures(given.scale, given.database))
+    print(json.dumps({name: round(value, 3) for name, value in found.items()}, indent=1))
 
 
 if __name__ == "__main__":

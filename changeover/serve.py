@@ -9,26 +9,26 @@ import signal
 import socket
 import sys
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TextIO, cast
 
 import structlog
 import uvloop
 
+from changeover.clock import clock
 from changeover.output import BestEffort, emit_json
+from changeover.running import Running, reachable
 from changeover.settings import Settings
+from changeover.staging import Stages, parse_stage
 from changeover.watching import Proofs, watching
 from proxy.admin import admin_app
 from proxy.app import Proxy
 from proxy.creations import Creations
 from proxy.doubt import Doubts
-from proxy.failopen import DIRTY, FailOpen, Told
+from proxy.failopen import FailOpen, Told
 from proxy.fence import Fence
 from proxy.forward import Forwarding
-from proxy.framing import RequestHead
 from proxy.judging import Call, Judges
 from proxy.lifecycle import Lifecycle
 from proxy.metrics import Metrics
@@ -40,20 +40,19 @@ from proxy.refusal import Refusals
 from proxy.roads.websocket import WebSocketRoad
 from proxy.server import Server, bind
 from proxy.spool import Spool
-from proxy.subscriptions.publish import Publisher, published_told, read_publication
 from proxy.subscriptions.routes import subscriptions
 from proxy.taps import Taps
 from proxy.trpc.transformers import TRANSFORMERS
-from proxy.upstream import Limits, Upstream, UpstreamError
+from proxy.upstream import Limits, Upstream
 from shadow.contract import Contract, load
-from shadow.events import Draft, EntityKey
+from shadow.events import EntityKey
 from shadow.ids import new_id, new_name
-from shadow.journal import QUARANTINED, Settlement
+from shadow.journal import Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
 from shadow.log import Log
 from shadow.privacy import Privacy
-from shadow.stages import Stage, StageStore, Standing, TransitionRefused
+from shadow.stages import Stage, StageStore
 from shadow.tasks import Tasks
 
 logger = structlog.get_logger(__name__)
@@ -89,161 +88,6 @@ def configure_logging() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", BestEffort(sys.stderr))),
     )
-
-
-def clock() -> int:
-    """Return the time in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The parts of a running proxy that its admin port and its end need."""
-
-    settings: Settings
-    contract: Contract
-    log: Log
-    stages: Stages
-    fence: Fence
-    upstream: Upstream
-    metrics: Metrics
-    proofs: Proofs
-    fail_open: FailOpen
-    publisher: Publisher
-
-    def render_metrics(self) -> bytes:
-        """Return the metrics in the Prometheus text format."""
-        return self.metrics.render()
-
-    def ready(self) -> bool:
-        """Tell whether the log can be written."""
-        return self.log.trouble is None
-
-    async def publish(self, event: Json) -> Json:
-        """Put an event on the stream as clients may, without asking who may see its channel."""
-        publication = read_publication(event, self.log.head.epoch)
-        return published_told(await self.publisher.publish(publication, actor="admin"))
-
-    async def append(self, drafts: Sequence[Draft], expected: Mapping[EntityKey, int]) -> int:
-        """Append events for a command that found the log in this process's hands."""
-        events = await self.log.append(drafts, expected=expected)
-        return events[-1].position if events else self.log.head.position
-
-    async def status(self) -> Json:
-        """Return everything `changeover status` shows."""
-        tallies, doubts = await asyncio.gather(asyncio.to_thread(self.log.tallies), asyncio.to_thread(self.log.doubts))
-        by_procedure: dict[str, dict[str, Json]] = defaultdict(dict)
-        for tally in tallies:
-            row = by_procedure[tally.procedure]
-            row |= {"procedure": tally.procedure, "mapped": tally.phase is not None}
-            row[tally.outcome.value] = tally.count
-        in_doubt: dict[str | None, int] = defaultdict(int)
-        for intent in doubts:
-            in_doubt[intent.phase] += 1
-        dirty = {
-            phase
-            for phase in self.contract.phases
-            if await asyncio.to_thread(self.log.state, EntityKey(DIRTY, phase)) is not None
-        }
-        return {
-            "legacy": {"url": self.settings.legacy, "reachable": await reachable(self.upstream)},
-            "log": {
-                "cursor": str(self.log.head),
-                "state": self.log.trouble.value if self.log.trouble else "writable",
-                "spooled": self.fail_open.waiting,
-            },
-            "contract": {"hash": self.contract.hash, "file": str(self.settings.contract)},
-            "phases": [
-                {
-                    "phase": standing.phase,
-                    "stage": standing.stage.value,
-                    "epoch": standing.epoch,
-                    "in_flight": self.fence.inside(standing.phase),
-                    "doubts": in_doubt[standing.phase],
-                    "dirty": self.fail_open.dirty_since(standing.phase) is not None or standing.phase in dirty,
-                    **self.proofs.of(standing.phase, clock()),
-                }
-                for standing in self.stages.standings()
-            ],
-            "doubts": {
-                "count": len(doubts),
-                "quarantined": sum(1 for intent in doubts if (intent.detail or "").startswith(QUARANTINED)),
-                "oldest_seconds": max(0, clock() - doubts[0].received) / 1000 if doubts else None,
-            },
-            "mutations": [by_procedure[name] for name in sorted(by_procedure)],
-            "not_mirrored": self.metrics.not_mirrored_counts(),
-        }
-
-    async def standings(self) -> Json:
-        """Return each phase's stage and epoch."""
-        return [
-            {"phase": each.phase, "stage": each.stage.value, "epoch": each.epoch} for each in self.stages.standings()
-        ]
-
-    async def set_stage(self, phase: str, stage: str, *, reason: str, actor: str | None) -> Json:
-        """Drain what is in flight, then change the phase's stage; raises `Mendable` when it is refused."""
-        before, after = await self.stages.move(phase, stage, reason=reason, actor=actor)
-        return {
-            "phase": phase,
-            "from": before.stage.value,
-            "stage": after.stage.value,
-            "epoch": after.epoch,
-            "cursor": str(self.log.head),
-        }
-
-
-class Stages:
-    """The stages as the data plane asks for them: from memory, kept right by every commit."""
-
-    def __init__(self, store: StageStore, fence: Fence, *, drain: float) -> None:
-        self._store = store
-        self._fence = fence
-        self._drain = drain
-        self._standing = {phase: store.standing(phase) for phase in store.phases}
-
-    def stage_of(self, phase: str) -> tuple[Stage, int]:
-        """Return the stage and the stage epoch of a phase."""
-        standing = self._standing[phase]
-        return standing.stage, standing.epoch
-
-    def standings(self) -> list[Standing]:
-        """Return where all phases stand."""
-        return list(self._standing.values())
-
-    async def move(self, phase: str, stage: str, *, reason: str, actor: str | None) -> tuple[Standing, Standing]:
-        """Close the phase's fence, let it drain, change the stage, open it; returns the standings before and after.
-
-        Raises `FenceBusy` when the drain takes too long and `TransitionRefused` for a step that there is not.
-        """
-        wanted = parse_stage(phase, stage)
-        async with self._fence.closed(phase, timeout=self._drain):
-            before = self._store.standing(phase)
-            now = clock()
-            after = await self._store.change(
-                phase, wanted, epoch=before.epoch, now=now, id=new_id(now), actor=actor, reason=reason
-            )
-            self._standing[phase] = after
-        return before, after
-
-
-def parse_stage(phase: str, text: str) -> Stage:
-    """Return the stage called `text`; raises `TransitionRefused`."""
-    try:
-        return Stage(text)
-    except ValueError:
-        names = ", ".join(stage.value for stage in Stage)
-        raise TransitionRefused(f"phase {phase} cannot go to {text!r}: the stages are {names}") from None
-
-
-async def reachable(upstream: Upstream) -> bool:
-    """Tell whether the legacy answers at all."""
-    head = RequestHead(b"HEAD", b"/", [(b"Host", b"legacy")])
-    try:
-        answer = await asyncio.wait_for(upstream.request(head, b""), 3)
-    except (UpstreamError, TimeoutError):
-        return False
-    answer.close()
-    return True
 
 
 async def _serve(settings: Settings) -> None:
@@ -294,7 +138,7 @@ async def _listening(
 ) -> AsyncIterator[None]:
     metrics = Metrics()
     fence = Fence()
-    stages = Stages(StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
+    stages = Stages(log, StageStore(log, tuple(contract.phases), initial=initial), fence, drain=settings.drain)
     transformer = TRANSFORMERS[contract.legacy.transformer]
     locks, creations = EntityLocks(), Creations()
     reader = LegacyReader(

@@ -86,9 +86,10 @@ class Birth(NamedTuple):
 def attribute(want: Create, others: Iterable[Create], strangers: Sequence[Candidate]) -> Birth:
     """Attribute the strangers to all creates in doubt; return this one's, or what nobody can be attributed to.
 
-    Raises `CannotTell` when there are too many of these.
+    Those come first of which most is known: a guess would take what is theirs. Raises `CannotTell` when there are too
+    many that nobody can be attributed to.
     """
-    pairs = pair([want, *others], strangers)
+    pairs = pair(sorted([want, *others], key=_vagueness), strangers)
     if want.intent in pairs:
         return Birth(want, [pairs[want.intent]], Sign.APPLIED)
     taken = {candidate.key for candidate in pairs.values()}
@@ -126,6 +127,10 @@ def born_before(item: Json, moment: int) -> bool:
     times = {name: time for name, value in item.items() if (time := _time(value)) is not None}
     created = [time for name, time in times.items() if name.lower().startswith("creat")]
     return max(created or times.values(), default=moment) < moment
+
+
+def _vagueness(create: Create) -> tuple[bool, int]:
+    return create.guessed, -len(create.wanted)
 
 
 def _anything(want: Create) -> Create:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from proxy.births import Birth
-from proxy.verdict import Fields, Look, Sign, correction, differs, sign, verdict
+from proxy.verdict import Change, Fields, Look, Sign, correction, differs, sign, verdict
 from shadow.contract import ExpressionError, Rule
 from shadow.contract.rules import KeysOf
 from shadow.events import Draft, EntityKey
@@ -23,6 +23,10 @@ class Case:
     intent: Intent
     rule: Rule
     input: Json
+
+    def change(self, key: EntityKey) -> Change:
+        """Return what the call makes of an entity."""
+        return lambda state: self.rule.predict(self.input, state, self.intent.received, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from proxy.births import Create, attribute, create_of
+from proxy.births import Candidate, Create, attribute, create_of
 from proxy.conclusion import Case, Conclusions
 from proxy.creations import Creation, Creations
 from proxy.inquiry import Inquiry, MovedOn
 from proxy.reading import LegacyAway, LegacyReader, ReadRefused
-from proxy.verdict import CannotTell, may_still_run
+from proxy.verdict import CannotTell, Look, may_still_run, undone
 from shadow.contract import Contract, Entity, ExpressionError
 from shadow.contract.rules import EventRule, KeysOf
 from shadow.errors import LogUnavailable
@@ -160,7 +160,7 @@ class Doubts:
         Returns what is set when the call was settled, or put aside.
         """
         self._open[left.intent] = doubt = _Doubt(left, asyncio.Event())
-        if left.creation is not None:
+        if left.creation is not None and not _is_known(left):
             left.creation.park()
         for key in left.keys:
             self._held.setdefault(key, set()).add(left.intent)
@@ -246,7 +246,9 @@ class Doubts:
         left = doubt.left
         if left.owed is not None:
             await self._log.settle([left.owed])
-            return
+            if _is_known(left):
+                return
+            doubt.left = left = replace(left, owed=None)
         intent = await asyncio.to_thread(self._log.intent, left.intent)
         if intent is None or intent.outcome not in UNSETTLED:
             return
@@ -305,7 +307,7 @@ class Doubts:
         before = {key: inquiry.position(key) for key in keys}
         looks = [await inquiry.look(case, key) for key in keys if inquiry.readable(key)]
         doubt.wanted = [create_of(event, case.input, case.intent) for event in made]
-        strangers = {want.entity.name: await inquiry.strangers(want.entity) for want in doubt.wanted}
+        strangers = {want.entity.name: await self._strangers(want.entity) for want in doubt.wanted}
         if not looks and not strangers and case.rule.find is None:
             raise CannotTell("unreadable")
         if before != {key: inquiry.position(key) for key in keys}:
@@ -322,10 +324,22 @@ class Doubts:
             for birth in births
         ]
         async with self._locked([EntityKey(want.entity.name, it.key) for want, found, _ in births for it in found]):
-            superseded = any(inquiry.superseded(case.intent, look.key) for look in looks)
+            superseded = any(self._hidden(case, look) for look in looks)
             settlement = self._conclusions.settle(case, looks, births, superseded=superseded)
             await self._log.settle([settlement])
         return settlement
+
+    async def _strangers(self, entity: Entity) -> list[Candidate]:
+        """Return what a create may have made: what is locked was named by some call before it was there."""
+        found = await self._inquiry.strangers(entity)
+        return [one for one in found if not self._locks.held(EntityKey(entity.name, one.key))]
+
+    def _hidden(self, case: Case, look: Look) -> bool:
+        """Tell whether another call may have hidden what this one did to an entity."""
+        if self._inquiry.superseded(case.intent, look.key):
+            return True
+        others = self._inquiry.others(case.intent, look.key, self._keys_of)
+        return undone(look, case.change(look.key), [other.change(look.key) for other in others])
 
     async def _learn_of_others(self) -> None:
         """Find out what the other creates in doubt would have made: what we found may be theirs."""
@@ -385,3 +399,8 @@ class Doubts:
             if any(self._inquiry.knows(key) for key in wanted):
                 raise MovedOn
             yield
+
+
+def _is_known(left: Left) -> bool:
+    """Tell whether only the log is in the way: then what a create made must not be given to another."""
+    return left.owed is not None and left.owed.outcome is not Outcome.IN_DOUBT

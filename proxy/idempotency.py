@@ -106,7 +106,7 @@ async def find(
     """
     deadline = clock() + round(patience * 1000)
     while True:
-        found = await asyncio.to_thread(_look, journal, key, tuple(indexes), fingerprint, clock())
+        found = await asyncio.to_thread(look, journal, key, tuple(indexes), fingerprint, clock())
         if isinstance(found, bytes):
             return Retried.read(privacy.open_answer(found))
         if found is not STILL_UNKNOWN or clock() >= deadline:
@@ -114,7 +114,8 @@ async def find(
         await asyncio.sleep(_POLL)
 
 
-def _look(journal: Journal, key: str, indexes: tuple[int, ...], fingerprint: str, now: int) -> bytes | Refused | None:
+def look(journal: Journal, key: str, indexes: tuple[int, ...], fingerprint: str, now: int) -> bytes | Refused | None:
+    """Return what a retry gets by what is known now: the answer as it was kept, a refusal, or None for a free key."""
     kept = [journal.answer(key, index, now) for index in indexes]
     there = [each for each in kept if each is not None]
     if not there:

@@ -9,13 +9,17 @@ from proxy.births import SKEW, Candidate
 from proxy.conclusion import Case
 from proxy.creations import Creations
 from proxy.reading import LegacyReader
-from proxy.verdict import CannotTell, Fields, Look
+from proxy.verdict import CannotTell, Fields, Look, supersedes
 from shadow.contract import Contract, Entity
+from shadow.contract.rules import KeysOf
 from shadow.events import Effect, EntityKey
-from shadow.journal import Intent
+from shadow.journal import UNSETTLED, Intent, Outcome
 from shadow.json import Json
 from shadow.log import Log
 from shadow.privacy import Privacy
+
+MOST_MEMBERS = 1000
+"""Calls of one request that are looked through for others that are in doubt as well."""
 
 
 class MovedOn(Exception):
@@ -63,12 +67,25 @@ class Inquiry:
         return self.log.state(key) is not None
 
     def superseded(self, intent: Intent, key: EntityKey) -> bool:
-        """Tell whether the last event on an entity is of a later call."""
+        """Tell whether the last event on an entity is of a call that may have been applied after this one."""
         state = self.log.state(key)
         event = None if state is None else self.log.event(state.position)
-        cause = "" if event is None else event.draft.cause or ""
-        kind, _, number = cause.partition(":")
-        return kind in {"intent", "doubt"} and number.isdigit() and int(number) > intent.id
+        return event is not None and supersedes(event.draft.cause, intent, self._request_of)
+
+    def others(self, intent: Intent, key: EntityKey, keys_of: KeysOf) -> list[Case]:
+        """Return the other calls of a request on an entity of which nobody knows whether they were applied."""
+        unknown = (*UNSETTLED, Outcome.OBSERVED)
+        near = self.log.intents(unknown, after=intent.id - intent.index - 1, limit=MOST_MEMBERS)
+        cases = [
+            self.case_of(other)
+            for other in near
+            if other.request == intent.request and other.id != intent.id and other.procedure in self.contract.mutations
+        ]
+        return [case for case in cases if key in case.rule.keys_before(case.input, case.intent.received, keys_of)]
+
+    def _request_of(self, intent: int) -> str | None:
+        found = self.log.intent(intent)
+        return None if found is None else found.request
 
     def readable(self, key: EntityKey) -> bool:
         """Tell whether the contract says how the legacy shows an entity."""

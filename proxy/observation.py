@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Protocol
 
 import structlog
@@ -29,6 +30,9 @@ logger = structlog.get_logger(__name__)
 MOST_ORDERS = 6
 """Members of one batch on one entity for which it is tried which came last."""
 
+FEW = 4
+"""Members for which every order is tried."""
+
 
 class Asked(Protocol):
     """A call as far as its effect on an entity goes."""
@@ -42,38 +46,62 @@ class Asked(Protocol):
         """What it means."""
 
 
-def orders(calls: Sequence[Asked], key: EntityKey, before: Fields | None, now: int) -> list[tuple[int, Fields | None]]:
-    """Return which of the calls may have come last, with the state that the entity then has; the likeliest first.
+def orders(
+    calls: Sequence[Asked], key: EntityKey, before: Fields | None, now: int
+) -> list[tuple[tuple[int, ...], Fields | None]]:
+    """Return the orders in which the calls may have been applied, with the state that the entity then has.
 
-    Empty when their order does not matter or cannot be told from the state.
+    The likeliest comes first. Of many calls it is only tried which came last. Empty when their order does not matter
+    or cannot be told from the state.
     """
-    found: list[tuple[int, Fields | None]] = []
-    for last in reversed(range(len(calls))):
+    found: list[tuple[tuple[int, ...], Fields | None]] = []
+    for order in _permutations(len(calls)):
         state = before
-        for place in [*(place for place in range(len(calls)) if place != last), last]:
+        for place in order:
             rule = calls[place].rule
             after = rule.predict(calls[place].input, state, now, key) if rule is not None else state
             if isinstance(after, Unpredictable):
                 return []
             state = after
-        found.append((last, state))
+        found.append((order, state))
     return found if any(state != found[0][1] for _, state in found) else []
 
 
-def last_writer(entity: Entity, candidates: Sequence[tuple[int, Fields | None]], found: Fields | None) -> int | None:
-    """Return which call came last by what the legacy shows; None when no order explains it."""
+def _permutations(many: int) -> Iterable[tuple[int, ...]]:
+    usual = tuple(range(many))
+    if many <= FEW:
+        return permutations(usual)
+    return [(*(place for place in usual if place != last), last) for last in reversed(usual)]
+
+
+def explanation(
+    entity: Entity, candidates: Sequence[tuple[tuple[int, ...], Fields | None]], found: Fields | None
+) -> tuple[int, ...] | None:
+    """Return the first order that explains what the legacy shows; None when none does."""
     states = [state for _, state in candidates]
     telling = [
         name
         for name in entity.fields
         if any((state or {}).get(name) != (states[0] or {}).get(name) for state in states)
     ]
-    for last, state in candidates:
+    for order, state in candidates:
         if (state is None) != (found is None):
             continue
         if state is None or all(alike(entity, name, state.get(name), (found or {}).get(name)) for name in telling):
-            return last
+            return order
     return None
+
+
+def view(entity: Entity, key: EntityKey, state: Fields | None, found: Fields | None) -> Look:
+    """Return an entity as the log has it beside what the legacy shows.
+
+    A field that the legacy does not show is not there, unless its list cannot show it. What the log never heard of
+    the entity is not this question's.
+    """
+    shown = frozenset(state or entity.fields)
+    if entity.get is None and entity.list is not None:
+        shown -= entity.list.lacks
+    return Look(entity, key, state, state, found, shown)
 
 
 class Overlaps:
@@ -140,10 +168,8 @@ class Observer:
             found = await self._found(key)
         except (LegacyAway, ReadRefused, ExpressionError, LogUnavailable, _Unreadable):
             return usual, False
-        place = last_writer(self.contract.entities[key.entity], candidates, found)
-        if place is None:
-            return usual, False
-        return [index for index in usual if index != usual[place]] + [usual[place]], True
+        order = explanation(self.contract.entities[key.entity], candidates, found)
+        return (usual, False) if order is None else ([usual[place] for place in order], True)
 
     async def observe(self, keys: Iterable[EntityKey], cause: str) -> None:
         """Compare entities with the log and append what differs. What cannot be read is left to the reconciler."""
@@ -188,12 +214,7 @@ class Observer:
         return None if found is None else found.fields
 
     def _look(self, key: EntityKey, found: Fields | None) -> Look:
-        entity = self.contract.entities[key.entity]
-        shown = frozenset(found or entity.fields)
-        state = self._state(key)
-        # What the log never heard of the entity is not this question's.
-        shown &= frozenset(state or shown)
-        return Look(entity, key, state, state, found, shown)
+        return view(self.contract.entities[key.entity], key, self._state(key), found)
 
     def _state(self, key: EntityKey) -> Fields | None:
         state = self.log.state(key)

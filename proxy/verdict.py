@@ -7,21 +7,30 @@ is a fact of its own, and is recorded as found. Differences elsewhere are not th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import permutations
+from typing import TypeAlias
 
 from shadow import json
 from shadow.contract import Entity
 from shadow.contract.rules import Unpredictable
 from shadow.events import Draft, Effect, EntityKey
-from shadow.journal import ANSWERED, QUARANTINED, Outcome
+from shadow.journal import ANSWERED, QUARANTINED, Intent, Outcome
 from shadow.json import Json
 
 Fields = dict[str, Json]
 
 OBSERVED = "entity-observed"
 """The type of an event that records an entity as the legacy shows it, because nobody knows how it came so."""
+
+
+Change: TypeAlias = Callable[[Fields | None], Fields | Unpredictable | None]
+"""What a call makes of an entity."""
+
+MOST_OTHERS = 4
+"""Calls of one request in doubt on one entity, beside the one in question, of which every order is tried."""
 
 
 class CannotTell(Exception):
@@ -96,7 +105,7 @@ def alike(entity: Entity, field: str, ours: Json, shown: Json) -> bool:
 def verdict(signs: Iterable[Sign], *, superseded: bool = False) -> tuple[Outcome, str]:
     """Return what became of a call by what its entities tell, and why; there is at least one.
 
-    `superseded`: a later call has changed one of them meanwhile, so that seeing no trace of this one proves nothing.
+    `superseded`: another call has changed one of them meanwhile, so that seeing no trace of this one proves nothing.
     """
     told = set(signs)
     assert told
@@ -107,6 +116,41 @@ def verdict(signs: Iterable[Sign], *, superseded: bool = False) -> tuple[Outcome
     if told <= {Sign.APPLIED, Sign.SAME}:
         return Outcome.APPLIED, "as_predicted"
     return Outcome.OBSERVED, "as_found"
+
+
+def supersedes(cause: str | None, intent: Intent, request_of: Callable[[int], str | None]) -> bool:
+    """Tell whether an event with this cause is that of a call which may have been applied after `intent` was.
+
+    So may every call that came later, and every other one of the same request: the legacy runs them in any order.
+    """
+    kind, _, name = (cause or "").partition(":")
+    if kind == "order":
+        return name == intent.request
+    if kind not in {"intent", "doubt"} or not name.isdigit():
+        return False
+    other = int(name)
+    return other > intent.id or (other != intent.id and request_of(other) == intent.request)
+
+
+def undone(look: Look, mine: Change, others: Sequence[Change]) -> bool:
+    """Tell whether the call may have been applied, though the entity is as it was before.
+
+    So it is when other calls of its request, of which nobody knows either, may have undone it, in whatever order.
+    """
+    if len(others) > MOST_OTHERS:
+        return True
+    for many in range(1, len(others) + 1):
+        for some in permutations(others, many):
+            for place in range(many + 1):
+                after = look.before
+                for change in (*some[:place], mine, *some[place:]):
+                    changed = change(after)
+                    if isinstance(changed, Unpredictable):
+                        return True
+                    after = changed
+                if not differs(replace(look, before=after)):
+                    return True
+    return False
 
 
 def correction(look: Look, *, cause: str, channel: str, now: int, id: str, actor: str | None) -> Draft:

@@ -203,35 +203,25 @@ class Batch:
         return []
 
     def _append(self, drafts: Sequence[Draft]) -> list[Event | Span]:
-        results: list[Event | Span] = []
-        events: list[Event] = []
-        rows: list[Row] = []
-        states: dict[EntityKey, State] = {}
-        places: dict[str, int] = {}
-        position, hash = self._position, self._hash
-        for draft in drafts:
-            if place := places.get(draft.id) or self._places.get(draft.id):
-                results.append(Span(place, 1))
-                continue
-            position += 1
-            texts = _texts(draft)
-            hash = chain(hash, position, draft)
-            event = Event(position, draft, hash)
-            previous = None
-            if draft.entity is not None:
-                before = states.get(draft.entity) or self._state(draft.entity)
-                previous = before.position if before else 0
-                states[draft.entity] = follow(before, position, draft.effect, draft.change)
-            rows.append(_event_row(event, texts, previous))
-            events.append(event)
-            places[draft.id] = position
-            results.append(event)
-        self.events += events
-        self.event_rows += rows
-        self.states.update(states)
-        self._places.update(places)
-        self._position, self._hash = position, hash
-        return results
+        # What can be refused is refused before anything is added.
+        texts = [_texts(draft) for draft in drafts]
+        return [self._append_one(draft, mine) for draft, mine in zip(drafts, texts, strict=True)]
+
+    def _append_one(self, draft: Draft, texts: tuple[str, str | None]) -> Event | Span:
+        if place := self._places.get(draft.id):
+            return Span(place, 1)
+        self._position = position = self._position + 1
+        self._hash = hash = chain(self._hash, position, draft)
+        event = Event(position, draft, hash)
+        previous = None
+        if draft.entity is not None:
+            before = self._state(draft.entity)
+            previous = before.position if before else 0
+            self.states[draft.entity] = follow(before, position, draft.effect, draft.change)
+        self.event_rows.append(_event_row(event, texts, previous))
+        self.events.append(event)
+        self._places[draft.id] = position
+        return event
 
     def _move(self, settlement: Settlement, standing: Standing, events: Sequence[Event | Span]) -> None:
         first = min((event.position if isinstance(event, Event) else event.first for event in events), default=0)
@@ -324,8 +314,11 @@ def _text(value: json.Json) -> str:
 
 
 def _refuse_nul(*texts: str | None) -> None:
+    together = "".join([text for text in texts if text is not None])
+    if "\0" not in together and together.isascii():
+        return
     for text in texts:
-        if text is not None and ("\0" in text or not (text.isascii() or _encodable(text))):
+        if text is not None and ("\0" in text or not _encodable(text)):
             raise DraftRefused(f"a name must be valid Unicode without NUL characters: {text!r}")
 
 

@@ -45,6 +45,9 @@ class Dialect(Protocol):
         Without `create` a database that is not there raises DatabaseMissing instead of being made.
         """
 
+    def commit(self, connection: sa.Connection) -> None:
+        """Make the open transaction durable; raises DBAPIError, and then nobody knows whether it is."""
+
     def disown(self) -> None:
         """Let others own the log; the writing connection is closed already."""
 
@@ -113,6 +116,10 @@ class SQLite:
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         self._identity = _identity(self.path)
         return connection
+
+    def commit(self, connection: sa.Connection) -> None:
+        """See Dialect."""
+        execute(connection, "COMMIT")
 
     def disown(self) -> None:
         """See Dialect."""
@@ -226,6 +233,10 @@ class PostgreSQL:
             raise
         return connection
 
+    def commit(self, connection: sa.Connection) -> None:
+        """See Dialect."""
+        execute(connection, "COMMIT")
+
     def disown(self) -> None:
         """See Dialect; the lock went with the session."""
 
@@ -286,6 +297,23 @@ class PostgreSQL:
             f"{owner or 'another process'} is writing the log {self._url.render_as_string()}; "
             "stop it, or let it do this through its admin port"
         )
+
+
+def execute(connection: sa.Connection, sql: str, parameters: Sequence[object] = ()) -> Any:
+    """Carry out SQL on the driver's own cursor and return that; raises DBAPIError.
+
+    SQLAlchemy's way through a statement costs more than the statement itself does in SQLite.
+    """
+    driver = connection.dialect.loaded_dbapi
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+    except BaseException as error:
+        cursor.close()  # or else the connection would outlive its own end, and hold its locks
+        if isinstance(error, driver.Error):
+            raise sa.exc.DBAPIError.instance(None, None, error, driver.Error) from error
+        raise
+    return cursor
 
 
 _PG_LOCK = "hashtextextended('changeover:' || current_schema(), 0)"

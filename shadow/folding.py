@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from shadow.events import EntityKey
 
-LAG: Final = 2048
+LAG: Final = 8192
 """How many events the table lags behind before a sweep begins. Readers and a restart fold about twice as many."""
 
 SLICE: Final = 128

@@ -11,7 +11,7 @@ import structlog
 
 from shadow import json
 from shadow.batch import Append, Begin, Command, Dropped, Forget, Settle, Thin
-from shadow.dialect import Dialect, dialect_of
+from shadow.dialect import Dialect, dialect_of, execute
 from shadow.errors import LogUnavailable, Trouble
 from shadow.events import Cursor, Draft, EntityKey, Event
 from shadow.folding import LAG
@@ -141,12 +141,16 @@ class Log(Reader):
             self._drop_states()
             self.release()
 
+    def _newer(self, connection: sa.Connection, entity: str, key: str | None = None) -> Mapping[EntityKey, State]:
+        """See Reader; this process has them in memory."""
+        return self._cache.newer(entity)
+
     def _read_state(self, key: EntityKey) -> State | None:
         """Read on a connection kept for this, because a mutation waits for it."""
         try:
             if self._states is None:
                 self._states = self._engine.connect()
-            row = self._states.exec_driver_sql(self._state_query, (key.entity, key.key)).first()
+            row = execute(self._states, self._state_query, (key.entity, key.key)).fetchone()
         except sa.exc.DBAPIError:  # the connection was lost; the pool has others, or says what is wrong
             self._drop_states()
             try:

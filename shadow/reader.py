@@ -6,7 +6,7 @@ A reader never writes and never waits for the writer. Its methods block and are 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -204,24 +204,31 @@ class Reader:
     def state(self, key: EntityKey) -> State | None:
         """Return the state of an entity, or None if no event ever named it."""
         with self._engine.connect() as connection:
-            newer = _newer(connection, events.c.entity == key.entity, events.c.key == key.key)
-            return newer.get(key) or _in_table(connection, [key]).get(key)
+            newer = self._newer(connection, key.entity, key.key)
+            return _newest(_in_table(connection, [key]), newer).get(key)
 
     def states(self, entity: str, after_key: str | None, limit: int) -> list[tuple[EntityKey, State]]:
         """Return a page of an entity's states in the order of their keys, deleted ones included."""
-        wanted, named = [states.c.entity == entity], [events.c.entity == entity]
-        if after_key is not None:
-            wanted.append(states.c.key > after_key)
-            named.append(events.c.key > after_key)
+        wanted = (
+            [states.c.entity == entity]
+            if after_key is None
+            else [
+                states.c.entity == entity,
+                states.c.key > after_key,
+            ]
+        )
         with self._engine.connect() as connection:
-            newer = _newer(connection, *named)
+            newer = self._newer(connection, entity)
             rows = connection.execute(sa.select(states).where(*wanted).order_by(states.c.key).limit(limit)).all()
-        # What is new may have keys beyond this page; they are cut off with the rest.
         page = {EntityKey(row.entity, row.key): State(_fields(row.fields), row.position) for row in rows}
-        if len(rows) == limit:
-            last = rows[-1].key if rows else ""
-            newer = {key: state for key, state in newer.items() if key.key <= last}
-        return sorted((page | newer).items())[:limit]
+        # What is new may belong to pages before this one or after it.
+        last = rows[-1].key if rows and len(rows) == limit else None
+        mine = {
+            key: state
+            for key, state in newer.items()
+            if (after_key is None or key.key > after_key) and (last is None or key.key <= last)
+        }
+        return sorted(_newest(page, mine).items())[:limit]
 
     def keys(self, entity: str) -> Iterator[str]:
         """Yield the keys of all entities of a kind that are there, in order."""
@@ -334,13 +341,29 @@ class Reader:
         return KeptAnswer(row.intent, row.fingerprint, answer, row.expires)
 
     def _backwards(self, key: EntityKey) -> Iterator[Event]:
-        state = self.state(key)
+        state = Reader.state(self, key)
         if state is None:
             return
         back = sa.select(*_EVENT, events.c.previous).where(events.c.position == state.position).cte(recursive=True)
         back = back.union_all(sa.select(*_EVENT, events.c.previous).where(events.c.position == back.c.previous))
         with self._engine.connect() as connection:
             yield from map(event_of, connection.execute(sa.select(back).order_by(back.c.position.desc())))
+
+    def _newer(self, connection: sa.Connection, entity: str, key: str | None = None) -> Mapping[EntityKey, State]:
+        """Return the states of a kind of entity (or of one) that the table may lack; read the table after this.
+
+        They are what the table has and the events after it add up to. What the table gains meanwhile is told from
+        them by its position.
+        """
+        named = [events.c.entity == entity] if key is None else [events.c.entity == entity, events.c.key == key]
+        folded = connection.execute(sa.select(log.c.folded)).scalar_one()
+        changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
+        found = _in_table(connection, {key for _, _, key, _, _ in changes})
+        for position, _, changed, effect, change in changes:
+            before = found.get(changed)
+            if before is None or before.position < position:
+                found[changed] = follow(before, position, effect, change)
+        return found
 
     def _pages(self, query: sa.Select[Any], after: int) -> Iterator[Sequence[sa.Row[Any]]]:
         """Yield the rows of an event query in position order, a page at a time, each page on a fresh snapshot."""
@@ -376,18 +399,12 @@ def change_of(row: sa.Row[Any]) -> Change:
     return row.position, row.time, EntityKey(row.entity, row.key), _EFFECTS[row.effect], _fields(row.change)
 
 
-def _newer(connection: sa.Connection, *named: sa.ColumnElement[bool]) -> dict[EntityKey, State]:
-    """Return the states that the table may lack, of those entities whose events meet some conditions.
-
-    The table is read last: what it has gained meanwhile is left out of the events by its position.
-    """
-    folded = connection.execute(sa.select(log.c.folded)).scalar_one()
-    changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
-    found: dict[EntityKey, State] = dict(_in_table(connection, {key for _, _, key, _, _ in changes}))
-    for position, _, key, effect, change in changes:
-        before = found.get(key)
-        if before is None or before.position < position:
-            found[key] = follow(before, position, effect, change)
+def _newest(one: Mapping[EntityKey, State], other: Mapping[EntityKey, State]) -> dict[EntityKey, State]:
+    """Return the newer one of two states of each entity."""
+    found = dict(one)
+    for key, state in other.items():
+        if key not in found or found[key].position < state.position:
+            found[key] = state
     return found
 
 

@@ -55,6 +55,7 @@ class StateCache:
     def __init__(self, capacity: int) -> None:
         self._states: OrderedDict[EntityKey, State | None] = OrderedDict()
         self._unwritten: dict[EntityKey, State] = {}
+        self._of_entity: dict[str, dict[EntityKey, State]] = {}
         self._capacity = capacity
         self._lock = threading.Lock()
         self.generation = 0
@@ -67,6 +68,11 @@ class StateCache:
     def unwritten(self) -> Mapping[EntityKey, State]:
         """The states that are newer than the database's table; only the thread that commits may look."""
         return self._unwritten
+
+    def newer(self, entity: str) -> Mapping[EntityKey, State]:
+        """Return the states of a kind of entity that are newer than the database's table, as they are now."""
+        with self._lock:
+            return dict(self._of_entity.get(entity, ()))
 
     def get(self, key: EntityKey) -> State | None:
         """Return the state of `key`; raises KeyError when it is not cached (None means: no event names it)."""
@@ -82,8 +88,10 @@ class StateCache:
         with self._lock:
             self.generation += 1
             self._unwritten.update(states)
+            for key, state in states.items():
+                self._of_entity.setdefault(key.entity, {})[key] = state
             for key in written:
-                del self._unwritten[key]
+                del self._unwritten[key], self._of_entity[key.entity][key]
             self._put(states.items())
 
     def remember(self, states: Mapping[EntityKey, State | None], generation: int) -> None:
@@ -98,6 +106,7 @@ class StateCache:
             self.generation += 1
             self._states.clear()
             self._unwritten.clear()
+            self._of_entity.clear()
 
     def _put(self, states: Iterable[tuple[EntityKey, State | None]]) -> None:
         for key, state in states:

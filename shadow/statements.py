@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from shadow.dialect import Dialect, Row
+from shadow.dialect import Dialect, Row, execute
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,6 @@ def run(connection: sa.Connection, dialect: Dialect, statement: Statement, rows:
         if cursor.description is not None:
             found += cursor.fetchall()
     return found
-
-
-def execute(connection: sa.Connection, sql: str, parameters: Sequence[object] = ()) -> Any:
-    """Carry out SQL on the driver's own cursor and return that; raises DBAPIError.
-
-    SQLAlchemy's way through a statement costs more than the statement itself does in SQLite.
-    """
-    driver = connection.dialect.loaded_dbapi
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql, parameters)
-    except BaseException as error:
-        cursor.close()  # or else the connection would outlive its own end, and hold its locks
-        if isinstance(error, driver.Error):
-            raise sa.exc.DBAPIError.instance(None, None, error, driver.Error) from error
-        raise
-    return cursor
 
 
 INSERT_EVENTS = Statement(

@@ -105,7 +105,8 @@ class Tail:
         for event in events:
             self._append(event.draft, event.position)
             self._head = event.position
-        self._wake(place, {event.draft.channel for event in events})
+        if self._waiting:
+            self._wake(place, {event.draft.channel for event in events})
 
     def ephemeral(self, draft: Draft) -> None:
         """Show an event to those who follow now; it is stored nowhere."""

@@ -189,7 +189,7 @@ async def test_states_are_read_whole_while_their_table_lags_behind(url: str) -> 
         while page := reader.states("session", after, 4):
             pages += page
             after = page[-1][0].key
-        assert pages == sorted(expected.items())
+        assert pages == log.states("session", None, 100) == sorted(expected.items())
         assert {key: reader.state(key) for key in expected} == {key: log.state(key) for key in expected} == expected
         if number == 30:
             await log.close()
@@ -202,6 +202,8 @@ async def test_states_are_read_whole_while_their_table_lags_behind(url: str) -> 
 async def test_a_log_that_was_closed_in_order_has_all_states_in_their_table(url: str, log: Log) -> None:
     await log.append([draft("e1", title="a")])
     await log.close()
-    with dialect_of(url).readers().connect() as connection:
+    engine = dialect_of(url).readers()
+    with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT position FROM states").scalar() == 1
         assert connection.exec_driver_sql("SELECT folded FROM log").scalar() == 1
+    engine.dispose()

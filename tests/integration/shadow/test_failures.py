@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from shadow.dialect import SQLite
 from shadow.errors import DatabaseBusy, DatabaseMissing, DatabaseRefused, LogUnavailable, Trouble
@@ -35,25 +33,22 @@ class Failing(SQLite):
         connection = super().own(create=create)
         if self.pages is not None:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {self.pages}")
-        event.listen(connection, "before_cursor_execute", self._before)
-        event.listen(connection, "after_cursor_execute", self._after)
         return connection
 
-    def _before(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement == "COMMIT" and self.fail_before_commit:
+    def commit(self, connection: sa.Connection) -> None:
+        if self.fail_before_commit:
             self.fail_before_commit = False
             raise _io_error()
-
-    def _after(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement == "COMMIT" and self.fail_after_commit:
+        super().commit(connection)
+        if self.fail_after_commit:
             self.fail_after_commit = False
             raise _io_error()
 
 
-def _io_error() -> sqlite3.Error:
+def _io_error() -> sa.exc.DBAPIError:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-    return error
+    return sa.exc.DBAPIError.instance(None, None, error, sqlite3.Error)  # type: ignore[return-value] # it is one
 
 
 class World:

@@ -185,3 +185,15 @@ def test_too_many_strangers_are_left_to_an_operator() -> None:
 
     with pytest.raises(CannotTell, match="unidentified"):
         attribute(create(1, a=1), [], strangers)
+
+
+def test_what_was_foretold_is_not_given_to_a_create_of_which_less_is_known() -> None:
+    entity = CONTRACT.entities["note"]
+    guess = Create(1, entity, RECEIVED, {}, guessed=True)
+    more = Create(2, entity, RECEIVED, {"a": "x"}, guessed=True)
+    foretold = Create(3, entity, RECEIVED, {"a": "x"}, guessed=False)
+    found = [Candidate("k", {"a": "x"}, {})]
+
+    assert attribute(guess, [more], found).sign is Sign.NOT_APPLIED
+    assert attribute(more, [guess], found).sign is Sign.APPLIED
+    assert attribute(more, [guess, foretold], found).sign is Sign.NOT_APPLIED

@@ -166,6 +166,21 @@ async def test_a_call_is_superseded_by_the_event_of_a_later_one(inquiry: Inquiry
     assert not inquiry.superseded(in_doubt("note.edit", {}, id=first), EntityKey("note", "other"))
 
 
+async def test_the_other_calls_of_a_request_on_an_entity_are_those_of_which_nobody_knows_either(
+    inquiry: Inquiry,
+) -> None:
+    key = EntityKey("note", "n")
+    given = {"procedure": "note.edit", "phase": "notes", "input": {"id": "n", "a": 1}}
+    elsewhere = {**given, "input": {"id": "other", "a": 1}}
+    ids = await inquiry.log.begin([intent(key, index=index, **given) for index in range(3)])
+    await inquiry.log.begin([intent(key, index=3, **elsewhere), intent(key, **{**given, "request": "another"})])
+    await inquiry.log.settle([Settlement(ids[1], Outcome.NOT_APPLIED, 1)])
+    mine = inquiry.log.intent(ids[0])
+    assert mine is not None
+
+    assert [other.intent.id for other in inquiry.others(mine, key, lambda kind: ())] == [ids[2]]
+
+
 def test_what_the_contract_no_longer_says_cannot_be_told(inquiry: Inquiry) -> None:
     with pytest.raises(CannotTell, match="no_rule"):
         inquiry.case_of(in_doubt("note.gone", {}))

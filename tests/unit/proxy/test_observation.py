@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.observation import Overlaps, last_writer, orders
+from proxy.observation import Overlaps, explanation, orders, view
+from proxy.verdict import differs
 from shadow.contract import Contract, Rule, parse
 from shadow.events import EntityKey
 from shadow.json import Json
@@ -72,7 +73,7 @@ def test_the_state_after_the_order_that_is_found_is_what_the_legacy_shows(
     if not candidates:
         return
     truth = data.draw(st.sampled_from(candidates))[1]
-    found = last_writer(NOTE, candidates, truth)
+    found = explanation(NOTE, candidates, truth)
 
     assert found is not None
     assert dict(candidates)[found] == truth
@@ -102,9 +103,9 @@ def test_a_removal_that_came_last_is_told_by_the_entitys_absence() -> None:
 def test_what_no_order_explains_is_said_to_be_so() -> None:
     candidates = orders([setting(a=1), setting(a=2)], KEY, {"a": 0}, 0)
 
-    assert last_writer(NOTE, candidates, {"a": 2}) == 1
-    assert last_writer(NOTE, candidates, {"a": 1}) == 0
-    assert last_writer(NOTE, candidates, {"a": 7}) is None
+    assert explanation(NOTE, candidates, {"a": 2}) == (0, 1)
+    assert explanation(NOTE, candidates, {"a": 1}) == (1, 0)
+    assert explanation(NOTE, candidates, {"a": 7}) is None
 
 
 def test_an_entity_is_looked_at_when_the_last_of_those_that_overlapped_has_left() -> None:
@@ -117,3 +118,25 @@ def test_an_entity_is_looked_at_when_the_last_of_those_that_overlapped_has_left(
 
     assert overlaps.leave(alone) == ()
     assert not overlaps.busy(KEY)
+
+
+def test_every_order_of_a_few_calls_is_tried() -> None:
+    """Which of three came last does not tell in which order the others were."""
+    calls = [setting(b=1), REMOVE, setting(a=1)]
+    found = explanation(NOTE, orders(calls, KEY, {"a": 0, "b": 0}, 0), {"a": 1, "b": 1})
+    assert found is None, "it was removed by one of them"
+
+    calls = [setting(a=1, b=1), setting(a=2), setting(b=2)]
+    assert explanation(NOTE, orders(calls, KEY, {"a": 0, "b": 0}, 0), {"a": 2, "b": 1}) == (2, 0, 1)
+    assert explanation(NOTE, orders(calls, KEY, {"a": 0, "b": 0}, 0), {"a": 1, "b": 1}) == (1, 2, 0)
+
+
+def test_of_many_calls_it_is_tried_which_came_last() -> None:
+    calls = [setting(a=number) for number in range(6)]
+
+    assert [order[-1] for order, _ in orders(calls, KEY, {"a": 9}, 0)] == [5, 4, 3, 2, 1, 0]
+
+
+def test_a_field_that_the_legacy_no_longer_shows_is_gone() -> None:
+    assert differs(view(NOTE, KEY, {"a": 1, "b": 2}, {"a": 1}))
+    assert not differs(view(NOTE, KEY, {"a": 1}, {"a": 1, "b": 2})), "the log never heard of it"

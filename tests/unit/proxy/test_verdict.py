@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.verdict import (
+    MOST_OTHERS,
     OBSERVED,
+    Change,
     Fields,
     Look,
     Sign,
@@ -18,6 +21,8 @@ from proxy.verdict import (
     differs,
     may_still_run,
     sign,
+    supersedes,
+    undone,
     verdict,
 )
 from shadow.contract import Entity, parse
@@ -26,6 +31,7 @@ from shadow.events import Effect, EntityKey
 from shadow.journal import ANSWERED, QUARANTINED, Outcome
 from shadow.json import Json
 from shadow.state import fold
+from tests.support.doubts import in_doubt
 
 ENTITY: Entity = parse(
     """
@@ -179,3 +185,36 @@ def test_only_an_answer_shows_that_a_call_has_ended() -> None:
     assert not may_still_run(QUARANTINED + "unreadable")
     assert not may_still_run("contract:data")
     assert all(may_still_run(reason) for reason in (None, "reset", "crash", "response_timeout", "gateway:504"))
+
+
+def test_an_event_of_a_later_call_or_of_the_same_request_hides_what_a_call_did() -> None:
+    """The legacy runs the calls of one request in any order, whatever the numbers of their intents."""
+    mine = replace(in_doubt("note.set", {}, id=5), request="mine")
+    requests = {3: "other", 4: "mine", 5: "mine", 6: "other"}
+
+    def hidden(cause: str | None) -> bool:
+        return supersedes(cause, mine, requests.get)
+
+    assert hidden("intent:4")
+    assert hidden("doubt:4")
+    assert hidden("intent:6")
+    assert hidden("order:mine")
+    assert not any(
+        hidden(cause) for cause in ["intent:3", "doubt:3", "intent:5", "order:other", "import", "intent:x", None]
+    )
+
+
+def test_a_call_that_others_may_have_undone_is_not_taken_for_one_that_was_not_applied() -> None:
+    def puts(value: int) -> Change:
+        return lambda state: {"a": value}
+
+    def deletes(state: Fields | None) -> Fields | None:
+        return None
+
+    absent = look(None, {"a": 1}, None)
+    assert undone(absent, puts(1), [deletes])
+    assert undone(look({"a": 1}, {"a": 2}, {"a": 1}), puts(2), [puts(1)])
+    assert not undone(absent, puts(1), [])
+    assert not undone(absent, puts(1), [puts(2)])
+    assert undone(absent, puts(1), [lambda state: UNPREDICTABLE])
+    assert undone(absent, puts(1), [puts(2)] * (MOST_OTHERS + 1))
