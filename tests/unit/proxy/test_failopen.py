@@ -215,7 +215,7 @@ async def test_a_spooled_create_in_doubt_is_under_way_until_the_resolver_has_it(
     stand.writer.away = True
     async with stand.mirror.attempt([stand.create("a")], ASKED):
         pass
-    assert stand.mirror.creations.any(["note"])
+    assert stand.mirror.creations.any([NOTE])
     await shipped(stand)
 
     (left,) = stand.left
