@@ -4,8 +4,8 @@ A call is in doubt when a timeout, a reset, a crash or an answer that proves not
 outcome. It keeps its entities' locks, so that their other writers wait; in the meantime the resolver
 
 1. makes the doubt durable, if the crash or the log's own trouble had not left time for it;
-2. waits until the call can no longer apply: the contract's `max_request` after it came in, unless an answer shows that
-   it has ended;
+2. waits until the call can no longer apply: the contract's `max_request` after it was forwarded at the latest, unless
+   an answer shows that it has ended;
 3. reads the entities from the legacy (`proxy.inquiry`), and decides what that proves: `proxy.verdict` for entities
    whose keys are known, `proxy.births` for those that a create may have made, `proxy.conclusion` for the call;
 4. settles: the owed events, nothing, or a correction that records what was found, and lets the locks go.
@@ -28,7 +28,7 @@ from proxy.conclusion import Case, Conclusions
 from proxy.creations import Creation, Creations
 from proxy.inquiry import Inquiry, MovedOn
 from proxy.reading import LegacyAway, LegacyReader, ReadRefused
-from proxy.verdict import CannotTell, Look, may_still_run, undone
+from proxy.verdict import CannotTell, Look, may_run_until, may_still_run, undone
 from shadow.contract import Contract, Entity, ExpressionError
 from shadow.contract.rules import EventRule, KeysOf
 from shadow.errors import LogUnavailable
@@ -252,10 +252,13 @@ class Doubts:
         intent = await asyncio.to_thread(self._log.intent, left.intent)
         if intent is None or intent.outcome not in UNSETTLED:
             return
-        if intent.outcome is Outcome.OPEN:
-            await self._log.settle([Settlement(intent.id, Outcome.IN_DOUBT, self._clock(), detail=left.reason)])
-        if may_still_run(left.reason) and (ms := intent.deadline - self._clock()) > 0:
-            await asyncio.sleep(ms / 1000)
+        doubted = intent.settled_at
+        if intent.outcome is Outcome.OPEN or doubted is None:
+            doubted = self._clock()
+            await self._log.settle([Settlement(intent.id, Outcome.IN_DOUBT, doubted, detail=left.reason)])
+        if may_still_run(left.reason):
+            until = may_run_until(intent.deadline, round(self._contract.legacy.max_request * 1000), doubted)
+            await asyncio.sleep(max(0, until - self._clock()) / 1000)
         reach(Point.DOUBT_RIPE)
         async with self._looking:
             settlement = await self._settle(doubt, intent)

@@ -53,6 +53,10 @@ from shadow.locks import EntityLocks
 from shadow.privacy import Privacy
 from shadow.stages import Stage
 
+COMMITTED_WITHIN = 15_000
+"""Milliseconds that writing an intent may take. With what waiting for a connection takes at most, that is how late a
+call can be forwarded (`proxy.verdict.FORWARDED_WITHIN`)."""
+
 
 class Writer(Protocol):
     """What an attempt needs of the log."""
@@ -95,6 +99,8 @@ class Mirror:
     """Seconds for which an outcome is offered again to a log that cannot be written."""
     ground: Ground = field(init=False)
     judges: Judges = field(init=False)
+    max_request: int = field(init=False)
+    """Milliseconds after which a call that was forwarded can no longer be applied."""
 
     def __post_init__(self) -> None:
         overlaps = None if self.observer is None else self.observer.overlaps
@@ -108,6 +114,7 @@ class Mirror:
             self.keys_of,
             self.patience,
         )
+        object.__setattr__(self, "max_request", round(self.contract.legacy.max_request * 1000))
         object.__setattr__(self, "ground", ground)
         object.__setattr__(self, "judges", Judges(self.read_state, self.keys_of, self.new_id, self.privacy))
 
@@ -198,6 +205,9 @@ class Attempt:
                 await self._begin_in_spool(self._fail_open, intents)
         else:
             self._intents = dict(zip(self._calls, ids, strict=True))
+            if mirror.clock() - intents[0].deadline + mirror.max_request > COMMITTED_WITHIN:
+                await self.nothing_applied("log_slow")
+                raise LogUnavailable(Trouble.LOCKED, "it took so long to write the intent that the call is not taken")
 
     async def _begin_in_spool(self, fail_open: FailOpen, intents: Sequence[NewIntent]) -> None:
         if self._asked.idempotency is not None:
@@ -478,7 +488,7 @@ class Attempt:
             idempotency=asked.idempotency,
             fingerprint=asked.fingerprint,
             keep_until=asked.keep_until,
-            deadline=mirror.clock() + round(mirror.contract.legacy.max_request * 1000),
+            deadline=mirror.clock() + mirror.max_request,
         )
 
     def _settlement(self, call: Call, outcome: CallOutcome, *, answered: bool) -> Settlement:

@@ -176,6 +176,19 @@ def may_still_run(reason: str | None) -> bool:
     return reason is None or not reason.startswith((ANSWERED, QUARANTINED, "contract:"))
 
 
+FORWARDED_WITHIN = 30_000
+"""Milliseconds from a call's intent until it is forwarded at the latest: for the commit, and for a connection."""
+
+
+def may_run_until(deadline: int, max_request: int, doubted: int) -> int:
+    """Return until when a call may be applied that nobody answered; all in milliseconds.
+
+    `deadline` is its intent's, `max_request` after the intent was written. It may have been forwarded later than
+    that, though not after it was `doubted`: nothing is forwarded any more then.
+    """
+    return min(deadline - max_request + FORWARDED_WITHIN, doubted) + max_request
+
+
 def _sign_by_difference(look: Look, before: Fields, predicted: Fields, found: Fields) -> Sign:
     entity = look.entity
     changed = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from proxy.creations import Creations
 from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
-from proxy.mirror import Mirror
+from proxy.mirror import COMMITTED_WITHIN, Mirror
 from proxy.trpc.envelopes import Failure, Success, Unknown
 from shadow.contract import Contract, parse
+from shadow.errors import LogUnavailable
 from shadow.events import EntityKey
 from shadow.journal import Intent, Outcome
 from shadow.json import Json
@@ -192,3 +194,15 @@ async def test_two_attempts_on_one_entity_run_one_after_the_other(mirror: Mirror
             group.create_task(edit(name))
 
     assert order == ["a sent", "a settled", "b sent", "b settled"]
+
+
+async def test_a_call_whose_intent_took_too_long_to_write_is_not_forwarded(mirror: Mirror, log: Log) -> None:
+    """The resolver believes that calls are forwarded soon after their intents."""
+    times = iter([1000, 1000 + COMMITTED_WITHIN + 1, *[20_000] * 5])
+    slow = dataclasses.replace(mirror, clock=lambda: next(times))
+    with pytest.raises(LogUnavailable):
+        async with slow.attempt([call(mirror, "note.edit", {"id": "n", "text": "a"})], ASKED):
+            pytest.fail("it was forwarded")
+    (intent,) = log.intents()
+    assert (intent.outcome, intent.detail) == (Outcome.NOT_APPLIED, "log_slow")
+    assert not len(mirror.locks)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proxy.mirror import COMMITTED_WITHIN
+from proxy.upstream import Limits
 from proxy.verdict import (
+    FORWARDED_WITHIN,
     MOST_OTHERS,
     OBSERVED,
     Change,
@@ -19,6 +22,7 @@ from proxy.verdict import (
     alike,
     correction,
     differs,
+    may_run_until,
     may_still_run,
     sign,
     supersedes,
@@ -218,3 +222,16 @@ def test_a_call_that_others_may_have_undone_is_not_taken_for_one_that_was_not_ap
     assert not undone(absent, puts(1), [puts(2)])
     assert undone(absent, puts(1), [lambda state: UNPREDICTABLE])
     assert undone(absent, puts(1), [puts(2)] * (MOST_OTHERS + 1))
+
+
+def test_a_call_may_run_for_as_long_after_it_was_forwarded_as_the_contract_says() -> None:
+    """Its intent may have waited for the log, and the call for a connection; a doubt cannot come before that."""
+    intent_at, max_request = 1_000, 500
+    assert may_run_until(intent_at + max_request, max_request, doubted=1_200) == 1_700
+    assert may_run_until(intent_at + max_request, max_request, doubted=90_000) == 1_000 + FORWARDED_WITHIN + 500
+
+
+def test_nothing_waits_for_longer_than_the_resolver_believes_before_it_is_forwarded() -> None:
+    limits = Limits()
+    waiting = round((limits.queue_timeout + limits.connect_timeout) * 1000)
+    assert COMMITTED_WITHIN + waiting <= FORWARDED_WITHIN
