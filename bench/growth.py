@@ -76,16 +76,10 @@ async def _fill(folder: Path, point: Point) -> None:
 def _compared(points: Sequence[Point], index: int, loads: Sequence[Sequence[Load]], of: str) -> list[Row]:
     name, first = (f"{points[at][0 if of == 'events' else 1]:,} {of}" for at in (index, 0))
     name = f"dual writes, a log with {name}"
-    rates, middles = ([tuple(map(figure, loads[at])) for at in (index, 0)] for figure in (_rate, _p50))
+    mine, least = loads[index], loads[0]
+    rates = tuple(each.rate for each in mine), tuple(each.rate for each in least)
+    middles = tuple(each.p50 for each in mine), tuple(each.p50 for each in least)
     return [
-        Row(name, "answers/s", figures.ratio(at_least=WITHIN), *rates, first),
-        Row(f"{name}, p50", "ms", figures.ratio(at_most=1 / WITHIN), *middles, first),
+        Row(name, "answers/s", figures.ratio(at_least=WITHIN), rates[0], rates[1], first),
+        Row(f"{name}, p50", "ms", figures.ratio(at_most=1 / WITHIN), middles[0], middles[1], first),
     ]
-
-
-def _rate(found: Load) -> float:
-    return found.rate
-
-
-def _p50(found: Load) -> float:
-    return found.p50
