@@ -61,9 +61,7 @@ def spent(pid: int) -> dict[Thread, Spent]:
     return found
 
 
-def costs(
-    before: Mapping[tuple[int, str], Spent], after: Mapping[tuple[int, str], Spent], answers: float
-) -> list[Cost]:
+def costs(before: Mapping[Thread, Spent], after: Mapping[Thread, Spent], answers: float) -> list[Cost]:
     """Return the costs of one answer by thread, leaving out threads that did next to nothing."""
     found = []
     for thread, now in after.items():
