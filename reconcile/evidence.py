@@ -18,7 +18,7 @@ from shadow.dialect import dialect_of
 from shadow.events import Cursor, EntityKey, Event
 from shadow.journal import UNSETTLED
 from shadow.json import Json
-from shadow.reader import At, Reader
+from shadow.reader import At, Reader, newer_states
 from shadow.schema import events, intents, log, states
 from shadow.stages import Stage, stages_in
 from shadow.state import State
@@ -182,6 +182,9 @@ class Evidence:
             for chunk in chunks(keys):
                 rows = connection.execute(_STATES, {"entity": entity, "keys": chunk})
                 found.update({key: (fields, position) for key, fields, position in rows})
+                # The table may lag behind the events.
+                newer = newer_states(connection, events.c.entity == entity, events.c.key.in_(chunk))
+                found.update({key.key: (_encoded(state.fields), state.position) for key, state in newer.items()})
             # Nothing was begun as long as the journal is as long as it was.
             begun: Iterable[sa.Row[Any]] = ()
             if moment.last_intent > since.last_intent:
@@ -190,20 +193,11 @@ class Evidence:
 
     def keys(self, entity: str) -> Iterator[list[str]]:
         """Yield the keys of all entities of a kind that are there, in order, some at a time."""
-        last = ""
-        while True:
-            with self._snapshot() as connection:
-                rows = connection.execute(
-                    sa.select(states.c.key)
-                    .where(states.c.entity == entity, states.c.key > last, states.c.fields.is_not(None))
-                    .order_by(states.c.key)
-                    .limit(5 * CHUNK)
-                )
-                found = [row.key for row in rows]
-            if not found:
-                return
-            yield found
-            last = found[-1]
+        after: str | None = None
+        while page := self._reader.states(entity, after, 5 * CHUNK):
+            if there := [key.key for key, state in page if state.fields is not None]:
+                yield there
+            after = page[-1][0].key
 
     def changed(self, entity: str, since: int, limit: int) -> list[str]:
         """Return the keys of a kind with an event after position `since`, those changed last first."""
@@ -327,6 +321,10 @@ def _open_intent(row: sa.Row[Any]) -> OpenIntent:
 
 def _past_intent(row: sa.Row[Any]) -> PastIntent:
     return PastIntent(row.id, row.procedure, row.outcome, row.detail, row.received, _decoded(row.input), row.request)
+
+
+def _encoded(fields: Fields | None) -> str | None:
+    return None if fields is None else json.encode(fields).decode()
 
 
 def _decoded(text: str | None) -> Json:

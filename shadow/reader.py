@@ -350,20 +350,9 @@ class Reader:
             yield from map(event_of, connection.execute(sa.select(back).order_by(back.c.position.desc())))
 
     def _newer(self, connection: sa.Connection, entity: str, key: str | None = None) -> Mapping[EntityKey, State]:
-        """Return the states of a kind of entity (or of one) that the table may lack; read the table after this.
-
-        They are what the table has and the events after it add up to. What the table gains meanwhile is told from
-        them by its position.
-        """
+        """Return the states of a kind of entity (or of one) that the table may lack; read the table after this."""
         named = [events.c.entity == entity] if key is None else [events.c.entity == entity, events.c.key == key]
-        folded = connection.execute(sa.select(log.c.folded)).scalar_one()
-        changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
-        found = _in_table(connection, {key for _, _, key, _, _ in changes})
-        for position, _, changed, effect, change in changes:
-            before = found.get(changed)
-            if before is None or before.position < position:
-                found[changed] = follow(before, position, effect, change)
-        return found
+        return newer_states(connection, *named)
 
     def _pages(self, query: sa.Select[Any], after: int) -> Iterator[Sequence[sa.Row[Any]]]:
         """Yield the rows of an event query in position order, a page at a time, each page on a fresh snapshot."""
@@ -397,6 +386,22 @@ def select_changes(after: int) -> sa.Select[Any]:
 def change_of(row: sa.Row[Any]) -> Change:
     """Return what an event does to its entity."""
     return row.position, row.time, EntityKey(row.entity, row.key), _EFFECTS[row.effect], _fields(row.change)
+
+
+def newer_states(connection: sa.Connection, *named: sa.ColumnElement[bool]) -> dict[EntityKey, State]:
+    """Return the states that the table may lack, of those entities whose events meet some conditions.
+
+    They are what the table has and the events after it add up to. Where a connection sees each statement at another
+    moment, read the table after this: what it gains meanwhile is told from these by its position.
+    """
+    folded = connection.execute(sa.select(log.c.folded)).scalar_one()
+    changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
+    found = _in_table(connection, {key for _, _, key, _, _ in changes})
+    for position, _, changed, effect, change in changes:
+        before = found.get(changed)
+        if before is None or before.position < position:
+            found[changed] = follow(before, position, effect, change)
+    return found
 
 
 def _newest(one: Mapping[EntityKey, State], other: Mapping[EntityKey, State]) -> dict[EntityKey, State]:
