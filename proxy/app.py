@@ -18,7 +18,7 @@ from proxy.framing import Refused as BadFraming
 from proxy.framing import headers_named
 from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
-from proxy.mirror import Mirror, NotRecorded
+from proxy.mirror import Mirror, NotRecorded, Unrecordable
 from proxy.plans import Plan, Plans
 from proxy.procedures import READS, Procedures
 from proxy.roads.json import ClientLeft, TooLarge, mirror_json, whole_body
@@ -293,6 +293,9 @@ class Proxy:
         except EntityBusy as error:
             self.metrics.not_mirrored("entity_busy")
             await send_whole(send, *self.refuse(scope, 503, str(error)))
+        except Unrecordable as error:
+            self.metrics.not_mirrored("unrecordable")
+            await send_whole(send, *self.refuse(scope, 400, str(error)))
         except NotRecorded as error:
             logger.error("outcome_not_recorded", reason=str(error))
             sentence = "the call was forwarded, but the event log cannot be written; it will be told as soon as it can"

@@ -31,7 +31,7 @@ from proxy.reading import LegacyAway, LegacyReader, ReadRefused
 from proxy.verdict import CannotTell, Look, may_run_until, may_still_run, undone
 from shadow.contract import Contract, Entity, ExpressionError
 from shadow.contract.rules import EventRule, KeysOf
-from shadow.errors import LogUnavailable
+from shadow.errors import DraftRefused, LogUnavailable
 from shadow.events import Effect, EntityKey
 from shadow.faults import Point, reach
 from shadow.journal import QUARANTINED, UNSETTLED, Intent, Outcome, Settlement
@@ -231,6 +231,8 @@ class Doubts:
                     delay = await self._quarantine(doubt, str(error))
                 except ExpressionError as error:
                     delay = await self._quarantine(doubt, f"contract:{error.key}")
+                except DraftRefused:
+                    delay = await self._quarantine(doubt, "unrecordable")
                 except Exception as error:  # a defect of ours, or a database that cannot even be read, ends no doubt
                     logger.exception("doubt_failed", intent=doubt.left.intent)
                     delay = await self._quarantine(doubt, f"failed:{type(error).__name__}")

@@ -44,7 +44,7 @@ from proxy.observation import Observer
 from proxy.trpc.envelopes import CallOutcome, Success, Unknown
 from shadow.contract import Contract, Rule
 from shadow.contract.model import Ordering
-from shadow.errors import LogUnavailable, Trouble
+from shadow.errors import DraftRefused, LogUnavailable, Trouble
 from shadow.events import EntityKey, Event
 from shadow.faults import Point, reach
 from shadow.journal import NewIntent, Outcome, Settlement
@@ -132,6 +132,16 @@ class Mirror:
         return Attempt(self, calls, asked)
 
 
+class Unrecordable(Exception):
+    """A name in the call is one that no log can hold; nothing was forwarded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a key in this call holds a character that no log can keep (NUL, or half of a surrogate pair), "
+            "so it is not taken; use another key"
+        )
+
+
 class NotRecorded(LogUnavailable):
     """The call was forwarded, and what became of it could not be written in time; it will be, as soon as it can."""
 
@@ -170,12 +180,15 @@ class Attempt:
         self._fail_open: FailOpen | None = mirror.fail_open if may_fail_open else None
 
     async def __aenter__(self) -> Self:
-        """Make ready to forward; raises `EntityBusy` and LogUnavailable, and then nothing may be forwarded."""
+        """Make ready to forward; raises `EntityBusy`, `Unrecordable` and LogUnavailable: then nothing may be."""
         if not self._claims.take_free():
             await self._claims.wait()
         try:
             reach(Point.LOCKED)
             await self._begin()
+        except DraftRefused:
+            self._claims.release()
+            raise Unrecordable from None
         except BaseException:
             self._claims.release()
             raise
@@ -297,7 +310,7 @@ class Attempt:
             if answer is not None and self._asked.idempotency is not None:
                 procedures = [call.procedure for call in self._calls.values()]
                 settlements = with_answer(settlements, self._mirror.privacy.seal_answer(procedures, answer))
-            return await self._write(settlements)
+            return await self._record(settlements)
         except LogUnavailable:
             if self._fail_open is None:
                 raise
@@ -389,6 +402,13 @@ class Attempt:
 
     def _nothing_applied(self, index: int, reason: str) -> Settlement:
         return Settlement(self._intents[index], Outcome.NOT_APPLIED, self._mirror.clock(), detail=reason)
+
+    async def _record(self, settlements: list[Settlement]) -> tuple[Event, ...]:
+        """Write settlements; what the legacy did and no log can hold is in doubt, for somebody to look at."""
+        try:
+            return await self._write(settlements)
+        except DraftRefused:
+            return await self._write([_without_events(settlement) for settlement in settlements])
 
     async def _write(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         """Write settlements of open calls, for a while again and again, and note what is left behind."""
@@ -497,6 +517,12 @@ class Attempt:
         if recorded is not None:
             return Settlement(intent, recorded[0], now, detail=recorded[1])
         return self._mirror.judges.judge(call, output_of(outcome), intent=intent, now=now, actor=self._asked.actor)
+
+
+def _without_events(settlement: Settlement) -> Settlement:
+    if not settlement.drafts:
+        return settlement
+    return Settlement(settlement.intent, Outcome.IN_DOUBT, settlement.at, detail="contract:unrecordable")
 
 
 def _spool_ends(news: Sequence[tuple[Call, CallOutcome]], reads: Collection[int], *, answered: bool) -> list[SpoolEnd]:

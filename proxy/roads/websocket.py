@@ -15,7 +15,7 @@ import structlog
 
 from proxy.fence import Fence
 from proxy.judging import Asked, Call
-from proxy.mirror import Attempt, Mirror
+from proxy.mirror import Attempt, Mirror, Unrecordable
 from proxy.roads.lane import Lane
 from proxy.taps import Taps
 from proxy.trpc import websocket as wire
@@ -220,9 +220,10 @@ class Crossing:
             sentence = "the event log cannot be written, so no mutation is taken; try again shortly"
         else:
             sentence = str(error)
+        code = "BAD_REQUEST" if isinstance(error, Unrecordable) else "SERVICE_UNAVAILABLE"
         logger.error("frame_refused", reason=type(error).__name__)
         for request in requests:
-            await self._answer(request, "SERVICE_UNAVAILABLE", sentence)
+            await self._answer(request, code, sentence)
 
     async def _answer(self, request: Request, code: str, sentence: str) -> None:
         text = self._error(request, code, sentence)

@@ -13,7 +13,7 @@ import pytest
 from proxy.creations import Creations
 from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
-from proxy.mirror import COMMITTED_WITHIN, Mirror
+from proxy.mirror import COMMITTED_WITHIN, Mirror, Unrecordable
 from proxy.trpc.envelopes import Failure, Success, Unknown
 from shadow.contract import Contract, parse
 from shadow.errors import LogUnavailable
@@ -206,3 +206,18 @@ async def test_a_call_whose_intent_took_too_long_to_write_is_not_forwarded(mirro
     (intent,) = log.intents()
     assert (intent.outcome, intent.detail) == (Outcome.NOT_APPLIED, "log_slow")
     assert not len(mirror.locks)
+
+
+async def test_a_call_that_no_log_can_hold_is_not_forwarded(mirror: Mirror, log: Log) -> None:
+    with pytest.raises(Unrecordable, match="NUL"):
+        async with mirror.attempt([call(mirror, "note.edit", {"id": "a\0b", "text": "a"})], ASKED):
+            pytest.fail("it was forwarded")
+    assert log.intents() == []
+    assert not len(mirror.locks)
+
+
+async def test_what_the_legacy_made_and_no_log_can_hold_is_in_doubt(mirror: Mirror, log: Log) -> None:
+    async with mirror.attempt([call(mirror, "note.create", {"text": "a"})], ASKED) as attempt:
+        assert await attempt.settle({0: Success({"id": "a\0b"})}) == ()
+    (intent,) = log.intents()
+    assert (intent.outcome, intent.detail) == (Outcome.IN_DOUBT, "contract:unrecordable")

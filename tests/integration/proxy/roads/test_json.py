@@ -88,3 +88,18 @@ async def test_an_answer_that_stops_in_its_middle_is_given_up_in_the_end(tmp_pat
     async with scripted(legacy) as server, mirrored(server.url, tmp_path, patience=0.1) as port:
         assert (await exchange(port.url, EDIT)).status == 504
         assert [intent.outcome for intent in port.intents()] == [Outcome.IN_DOUBT]
+
+
+async def test_a_call_whose_key_no_log_can_hold_is_refused_in_trpcs_shape(tmp_path: Path) -> None:
+    forwarded: list[object] = []
+
+    async def legacy(visit: Visit) -> None:
+        while request := await visit.request():
+            forwarded.append(request)
+
+    unfit = RawRequest("POST", b"/trpc/note.edit", JSON, b'{"id":"a\\u0000b","text":"t"}')
+    async with scripted(legacy) as server, mirrored(server.url, tmp_path) as port, asyncio.timeout(30):
+        answer = await exchange(port.url, unfit)
+        assert answer.status == 400
+        assert b'"code":"BAD_REQUEST"' in answer.body
+        assert forwarded == port.intents() == []
