@@ -153,6 +153,9 @@ class Server:
         self._uvicorn.stopping.set()
         if self._serving is not None:
             await asyncio.wait({self._serving})
+        for late in tuple(self._uvicorn.server_state.connections):
+            # uvicorn asks the connections that are there when it begins to stop; these came a moment later.
+            late.shutdown()
         if running := set(self._uvicorn.server_state.tasks):
             # They were cancelled; what they still have to write down must not be cut off.
             await asyncio.wait(running, timeout=LAST_WORDS)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("feed", {"commit to 1 SSE reader, p50"}),
         ("reconcile", {"reconcile 200 entities"}),
         ("start", {"changeover --help"}),
+        ("growth", {"dual writes, a log with 10,000 entities"}),
     ],
 )
 def test_each_part_of_the_benchmark_runs_and_tells_machines_what_it_found(
