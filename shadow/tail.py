@@ -42,6 +42,14 @@ class Selection:
 
     patterns: tuple[str, ...]
     types: frozenset[str] | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+    """Asked for by every follower at every event."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.patterns, self.types)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def includes(self, draft: Draft) -> bool:
         """Tell whether an event is wanted."""
@@ -258,6 +266,11 @@ class Follower:
     def live(self) -> bool:
         """Tell whether the follower has caught up with the ring."""
         return self._sequence is not None
+
+    @property
+    def waits_next(self) -> bool:
+        """Tell whether there is nothing to take just now."""
+        return not self._nudged and self._sequence == self._tail._next
 
     def names(self, channel: str) -> bool:
         """Tell whether one of the follower's patterns names a channel."""

@@ -291,7 +291,8 @@ class Reader:
                 continue
             if batch.entries:
                 await self._give(batch)
-                continue
+                if not follower.waits_next:
+                    continue
             if self._feed.closing:
                 await self._outlet.finish()
                 return
