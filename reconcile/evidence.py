@@ -177,14 +177,14 @@ class Evidence:
     def reading(self, entity: str, keys: Sequence[str], since: Moment) -> Reading:
         """Return the projected states of `keys` and everything begun `since`."""
         with self._snapshot() as connection:
-            moment = _moment(connection)
+            moment, lagging = _moment_and_lag(connection)
             found: dict[str, tuple[str | None, int]] = {}
             for chunk in chunks(keys):
                 rows = connection.execute(_STATES, {"entity": entity, "keys": chunk})
                 found.update({key: (fields, position) for key, fields, position in rows})
-                # The table may lag behind the events.
-                newer = newer_states(connection, events.c.entity == entity, events.c.key.in_(chunk))
-                found.update({key.key: (_encoded(state.fields), state.position) for key, state in newer.items()})
+                if lagging:
+                    newer = newer_states(connection, events.c.entity == entity, events.c.key.in_(chunk))
+                    found.update({key.key: (_encoded(state.fields), state.position) for key, state in newer.items()})
             # Nothing was begun as long as the journal is as long as it was.
             begun: Iterable[sa.Row[Any]] = ()
             if moment.last_intent > since.last_intent:
@@ -193,11 +193,20 @@ class Evidence:
 
     def keys(self, entity: str) -> Iterator[list[str]]:
         """Yield the keys of all entities of a kind that are there, in order, some at a time."""
-        after: str | None = None
-        while page := self._reader.states(entity, after, 5 * CHUNK):
-            if there := [key.key for key, state in page if state.fields is not None]:
-                yield there
-            after = page[-1][0].key
+        last: str | None = ""
+        while last is not None:
+            with self._snapshot() as connection:
+                # The table may lag behind the events.
+                newer = newer_states(connection, events.c.entity == entity, events.c.key > last)
+                keys = connection.execute(_KEYS, {"entity": entity, "last": last}).scalars().all()
+            there = set(keys)
+            end = keys[-1] if len(keys) == _KEYS_AT_ONCE else None
+            for key, state in newer.items():
+                if end is None or key.key <= end:
+                    (there.discard if state.fields is None else there.add)(key.key)
+            if there:
+                yield sorted(there)
+            last = end
 
     def changed(self, entity: str, since: int, limit: int) -> list[str]:
         """Return the keys of a kind with an event after position `since`, those changed last first."""
@@ -292,7 +301,7 @@ _UNSETTLED: Final = tuple(outcome.value for outcome in UNSETTLED)
 _INTENTS: Final[sa.Select[Any]] = sa.select(
     intents.c.id, intents.c.phase, intents.c.entity, intents.c.key, intents.c.procedure, intents.c.outcome
 )
-_HEAD: Final = sa.select(log.c.position, log.c.last_intent)
+_HEAD: Final = sa.select(log.c.position, log.c.last_intent, log.c.folded)
 # Written as the partial index is, so that the database uses it.
 _PENDING: Final = _INTENTS.where(
     intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
@@ -303,15 +312,33 @@ _UNMAPPED: Final = (
 _BEGUN: Final = _INTENTS.where(
     intents.c.id > sa.bindparam("since"), intents.c.entity == sa.bindparam("entity"), intents.c.key.is_not(None)
 )
+_KEYS_AT_ONCE: Final = 5 * CHUNK
+_KEYS: Final = (
+    sa.select(states.c.key)
+    .where(
+        states.c.entity == sa.bindparam("entity"),
+        states.c.key > sa.bindparam("last"),
+        states.c.fields.is_not(None),
+    )
+    .order_by(states.c.key)
+    .limit(_KEYS_AT_ONCE)
+)
 _STATES: Final = sa.select(states.c.key, states.c.fields, states.c.position).where(
     states.c.entity == sa.bindparam("entity"), states.c.key.in_(sa.bindparam("keys", expanding=True))
 )
 
 
 def _moment(connection: sa.Connection) -> Moment:
+    return _moment_and_lag(connection)[0]
+
+
+def _moment_and_lag(connection: sa.Connection) -> tuple[Moment, bool]:
+    """Return where the log stands, and whether its table of states lags behind its events."""
     head = connection.execute(_HEAD).one_or_none()
     unsettled = tuple(_open_intent(row) for row in connection.execute(_PENDING))
-    return Moment(head.position, head.last_intent, unsettled) if head else Moment(0, 0, unsettled)
+    if head is None:
+        return Moment(0, 0, unsettled), False
+    return Moment(head.position, head.last_intent, unsettled), head.folded < head.position
 
 
 def _open_intent(row: sa.Row[Any]) -> OpenIntent:

@@ -388,13 +388,18 @@ def change_of(row: sa.Row[Any]) -> Change:
     return row.position, row.time, EntityKey(row.entity, row.key), _EFFECTS[row.effect], _fields(row.change)
 
 
+_FOLDED = sa.select(log.c.folded, log.c.position)
+
+
 def newer_states(connection: sa.Connection, *named: sa.ColumnElement[bool]) -> dict[EntityKey, State]:
     """Return the states that the table may lack, of those entities whose events meet some conditions.
 
     They are what the table has and the events after it add up to. Where a connection sees each statement at another
     moment, read the table after this: what it gains meanwhile is told from these by its position.
     """
-    folded = connection.execute(sa.select(log.c.folded)).scalar_one()
+    folded, position = connection.execute(_FOLDED).one()
+    if folded == position:
+        return {}
     changes = list(map(change_of, connection.execute(select_changes(folded).where(*named))))
     found = _in_table(connection, {key for _, _, key, _, _ in changes})
     for position, _, changed, effect, change in changes:
