@@ -10,7 +10,7 @@ from proxy.trpc.targets import Calls, NotCalls, Refused, Target, parse_target
 from shadow.contract import Contract, Rule
 
 MOST = 1024
-"""How many targets are remembered; more of them are odd ones, and are read each time."""
+"""How many targets are remembered, of those that the contract has a rule for; others are read each time."""
 
 LONGEST_QUERY = 16
 """Bytes of a query in a target that is remembered: `batch=1`. In longer ones stand inputs, and no two are alike."""
@@ -52,7 +52,8 @@ class Plans:
         if known is not None:
             return known
         planned = self._planned(self.target("POST", raw_path, query))
-        if len(query) <= LONGEST_QUERY and len(self._posted) < MOST:
+        worthwhile = isinstance(planned, Plan) and bool(planned.phases) and len(query) <= LONGEST_QUERY
+        if worthwhile and len(self._posted) < MOST:
             self._posted[raw_path, query] = planned
         return planned
 
