@@ -17,11 +17,11 @@ from proxy.failopen import FailOpen, Told
 from proxy.fence import Fence
 from proxy.judging import Asked, Call, Judges
 from proxy.metrics import Metrics
-from proxy.mirror import Mirror, NotRecorded
+from proxy.mirror import Mirror, NotRecorded, Unrecordable
 from proxy.spool import Spool
 from proxy.trpc.envelopes import Success
 from shadow.contract import parse
-from shadow.errors import DraftRefused, LogUnavailable, Trouble
+from shadow.errors import LogUnavailable, Trouble
 from shadow.events import EntityKey, Event
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.locks import EntityLocks
@@ -240,7 +240,7 @@ async def test_the_log_has_caught_up_when_it_has_all_that_ended(stand: Stand) ->
 async def test_what_the_log_would_never_take_is_refused_before_it_is_forwarded(stand: Stand) -> None:
     stand.writer.away = True
     nameless = Call(0, "note.edit", {"id": "n\0", "text": "a"}, stand.mirror.contract.mutations["note.edit"])
-    with pytest.raises(DraftRefused):
+    with pytest.raises(Unrecordable):
         async with stand.mirror.attempt([nameless], ASKED):
             raise AssertionError("it was forwarded")
 
