@@ -19,9 +19,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench.load import load
+from bench.load import available, load
 from bench.plan import OTHERS_CPU, SERVER_CPU
-from bench.servers import FAST_LEGACY, MIRROR, PROXY, ROOT, changeover, nginx
+from bench.servers import FAST_LEGACY, MIRROR, PROXY, ROOT, changeover, nginx, nginx_available
 
 TICKS = os.sysconf("SC_CLK_TCK")
 """How many of /proc's units of processor time make a second."""
@@ -126,6 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.processor", description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="how long each load lasts")
     given = parser.parse_args()
+    if not (available() and nginx_available()):
+        print("not measured: nginx and wrk are not installed")
+        return
     table = Table(*HEADINGS)
     with scratch() as folder:
         for row in asyncio.run(rows(folder, given.seconds)):

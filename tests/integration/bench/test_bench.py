@@ -40,3 +40,14 @@ def test_each_part_of_the_benchmark_runs_and_tells_machines_what_it_found(
         assert {"name", "ours", "theirs", "ratio", "target", "met"} <= row.keys()
         # A row is measured, or says why it is not.
         assert (row["met"] is None and row["note"]) if row["ours"] is None else row["ours"] > 0
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    "command", [["bench.parts"], ["bench.floor", "--seconds", "1"], ["bench.processor", "--seconds", "1"]]
+)
+def test_what_tells_where_the_time_goes_runs(command: list[str]) -> None:
+    run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
