@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,10 +81,15 @@ async def measured(port: int, pid: int, *, mode: str, connections: int, seconds:
     return found.rate, costs(before, spent(pid), found.rate * seconds)
 
 
-def workers(folder: Path) -> int:
-    """Return the process of an nginx's one worker."""
-    master = int((folder / "nginx.pid").read_text())
-    return int(Path(f"/proc/{master}/task/{master}/children").read_text().split()[0])
+async def worker(folder: Path) -> int:
+    """Return the process of an nginx's one worker, which may come a moment after its port."""
+    for _ in range(500):
+        with suppress(OSError, ValueError):
+            master = int((folder / "nginx.pid").read_text())
+            if children := Path(f"/proc/{master}/task/{master}/children").read_text().split():
+                return int(children[0])
+        await asyncio.sleep(0.01)
+    raise RuntimeError(f"the nginx in {folder} has no worker")
 
 
 async def rows(folder: Path, seconds: int) -> list[tuple[str, ...]]:
@@ -97,9 +102,9 @@ async def rows(folder: Path, seconds: int) -> list[tuple[str, ...]]:
         nginx(MIRROR, folder / "mirror", cpu=SERVER_CPU, legacy=legacy, sink=legacy) as mirror,
     ):
         for what, mode, connections, port, pid, by in (
-            ("pass-through", "query", 32, proxy, workers(folder / "proxy"), "nginx proxy_pass"),
+            ("pass-through", "query", 32, proxy, await worker(folder / "proxy"), "nginx proxy_pass"),
             ("pass-through", "query", 32, ours.port, ours.pid, "changeover"),
-            ("dual write", "rename", 32, mirror, workers(folder / "mirror"), "nginx mirror"),
+            ("dual write", "rename", 32, mirror, await worker(folder / "mirror"), "nginx mirror"),
             ("dual write", "rename", 32, ours.port, ours.pid, "changeover"),
             ("dual write", "rename", 128, ours.port, ours.pid, "changeover"),
         ):
