@@ -6,7 +6,8 @@ own somewhere in a large table, while events go one behind the other; written in
 all the changes of some thousand events, states share their pages.
 
 A *sweep* begins when the table lags far enough. Each transaction from then on takes one slice of it along, so that no
-mutation waits for all of them, and with the last slice the table is complete up to where the sweep began.
+mutation waits for all of them, and with the last slice the table is complete up to where the sweep began. A log at rest
+is swept too, so that whoever reads it has nothing to fold.
 """
 
 from __future__ import annotations
@@ -40,13 +41,19 @@ class Folding:
         self._until = folded
         self._left: list[EntityKey] = []
 
-    def plan(self, head: int, unwritten: Iterable[EntityKey]) -> Slice:
+    @property
+    def sweeping(self) -> bool:
+        """Tell whether a sweep is under way."""
+        return bool(self._left)
+
+    def plan(self, head: int, unwritten: Iterable[EntityKey], *, at_rest: bool = False) -> Slice:
         """Return what the next transaction takes along; `unwritten` are the states up to `head` that the table lacks.
 
-        Planning again without `written` in between gives the same slice: a transaction may fail.
+        `at_rest` tells that there is nothing else to do: then a sweep begins however little the table lags. Planning
+        again without `written` in between gives the same slice: a transaction may fail.
         """
         if not self._left:
-            if head - self.folded < self._lag:
+            if head - self.folded < (1 if at_rest else self._lag):
                 return Slice((), self.folded)
             self._left = sorted(unwritten, reverse=True)
             self._until = head

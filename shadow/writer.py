@@ -56,6 +56,12 @@ _CROWD = 8
 _MOMENT = 0.0004
 """Seconds that it waits."""
 
+_REST = 1.0
+"""Seconds without a command after which the states are written that the table lacks."""
+
+_BREATH = 0.005
+"""Seconds between two slices of them."""
+
 _ADVANCE = (
     "UPDATE log SET position = ?, hash = ?, last_intent = ?, batch = ?, writer = ?, folded = ? "
     "WHERE one = 1 AND batch = ?"
@@ -118,20 +124,24 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while waiting := self._take():
-            self._report([token for _, token in waiting], self._commit([command for command, _ in waiting]))
+        while (waiting := self._take()) is not None:
+            if waiting:
+                self._report([token for _, token in waiting], self._commit([command for command, _ in waiting]))
+            elif self._connection is not None:
+                self._catch_up()
         self._complete_states()
         self._abandon()
 
-    def _take(self) -> list[tuple[Command, object]]:
-        """Wait for a command and return it with all others that are there; empty when closing."""
+    def _take(self) -> list[tuple[Command, object]] | None:
+        """Wait for a command and return it with all others that are there; nothing when at rest, None when closing."""
         taken: list[tuple[Command, object]] = []
         try:
             while len(taken) < _LARGEST:
-                commands = self._queue.get(block=not taken)
+                commands = self._queue.get(block=not taken, timeout=None if taken else self._patience())
                 if commands is None:
-                    if taken:
-                        self._queue.put(None)
+                    if not taken:
+                        return None
+                    self._queue.put(None)
                     break
                 if self._crowded and not taken:
                     time.sleep(_MOMENT)
@@ -140,6 +150,18 @@ class Writer:
             pass
         self._crowded = len(taken) > _CROWD
         return taken
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for a command before the states are looked after, None if they are complete."""
+        if self._connection is None or not self._cache.unwritten:
+            return None
+        return _BREATH if self._folding.sweeping else _REST
+
+    def _catch_up(self) -> None:
+        """Write a slice of the states that the table lacks, while there is nothing else to do."""
+        report = self._commit([])
+        if report.events:
+            self._report([], report)
 
     def _commit(self, commands: Sequence[Command]) -> Report:
         try:
@@ -192,8 +214,8 @@ class Writer:
             known = self._known(connection, commands) if again else {}
             batch = Batch(self.head, states.get, standings.get, known, self._last_of(connection, commands))
             decided = [_decide(batch, command) for command in commands]
-            if not batch.empty:
-                swept = self._folding.plan(self.head.position, self._cache.unwritten)
+            swept = self._folding.plan(self.head.position, self._cache.unwritten, at_rest=not commands)
+            if not batch.empty or swept.keys:
                 execute(connection, self._dialect.begin)
                 self._write(connection, batch, swept)
                 committing = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 
+from shadow import writer
 from shadow.dialect import dialect_of
 from shadow.errors import DatabaseMissing
 from shadow.events import Draft, Effect, EntityKey, Event, matches
@@ -207,3 +210,21 @@ async def test_a_log_that_was_closed_in_order_has_all_states_in_their_table(url:
         assert connection.exec_driver_sql("SELECT position FROM states").scalar() == 1
         assert connection.exec_driver_sql("SELECT folded FROM log").scalar() == 1
     engine.dispose()
+
+
+async def test_a_log_at_rest_brings_its_table_of_states_up_to_date(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_REST", 0.01)
+    log = Log.open(url)
+    await log.append([draft(f"e{number}", EntityKey("session", f"s{number:03}"), n=number) for number in range(300)])
+    await log.append([draft("again", EntityKey("session", "s007"), n=1)])
+    engine = dialect_of(url).readers()
+    with engine.connect() as connection:
+        async with asyncio.timeout(30):
+            while connection.exec_driver_sql("SELECT folded FROM log").scalar() != 301:  # noqa: ASYNC110 - a thread does it
+                await asyncio.sleep(0.02)
+        assert connection.exec_driver_sql("SELECT count(*), max(position) FROM states").one() == (300, 301)
+    engine.dispose()
+    assert dict(log.states("session", None, 1000)) == log.states_at(At(position=301))
+    await log.append([draft("last", OTHER)])
+    assert log.verify() is None
+    await log.close()

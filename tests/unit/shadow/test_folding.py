@@ -34,6 +34,14 @@ def test_a_slice_that_was_not_committed_comes_again() -> None:
     assert folding.plan(3, [B, A]) == folding.plan(3, [B, A]) == Slice([A], 0)
 
 
+def test_at_rest_a_sweep_begins_however_little_the_table_lags() -> None:
+    folding = Folding(4, lag=100)
+    assert folding.plan(5, [A], at_rest=True) == Slice([A], 5)
+    folding.written(Slice([A], 5))
+    assert folding.plan(5, [], at_rest=True) == Slice((), 5)
+    assert not folding.sweeping
+
+
 def test_events_without_entities_leave_nothing_to_write() -> None:
     assert Folding(0, lag=5).plan(7, []) == Slice([], 7)
 
