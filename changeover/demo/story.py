@@ -147,7 +147,7 @@ async def _the_log(running: Stage, told: Told) -> None:
 async def _the_proof(running: Stage, told: Told) -> None:
     say()
     say(bold("The proof"))
-    command = ["reconcile", "--legacy", running.legacy, "--database", running.database]
+    command = ["reconcile", "--legacy", running.legacy, "--database", running.database, "--admin", running.admin]
     command += ["--contract", str(EXAMPLES / "contract.toml"), "--format", "json"]
     status, text = await finished(*command)
     report = json.decode(text)

@@ -12,3 +12,4 @@ def test_the_demo_ends_with_success_only_because_everything_it_says_held() -> No
     assert "✗" not in done.stdout
     assert "behind the proxy's back is caught" in done.stdout
     assert len(done.stdout.splitlines()) <= 45
+    assert done.stderr == ""
