@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from changeover.clock import clock
 from proxy.fence import Fence
@@ -43,9 +45,10 @@ class Stages:
         LogUnavailable. While nobody can know whether the log has the change, the fence stays closed: a mutation let
         in then might be handled under a stage that is over.
         """
+        told: asyncio.Future[tuple[Standing, Standing]] = asyncio.get_running_loop().create_future()
         moving = self._move(phase, parse_stage(phase, stage), reason, actor)
-        # Whoever asks may go away meanwhile.
-        return await asyncio.shield(self._tasks.spawn(moving, name="stage_change"))
+        self._tasks.spawn(_see_through(moving, told), name="stage_change")
+        return await told
 
     async def _move(self, phase: str, wanted: Stage, reason: str, actor: str | None) -> tuple[Standing, Standing]:
         async with self._fence.closed(phase, timeout=self._drain):
@@ -73,6 +76,20 @@ class Stages:
                 return
             except LogUnavailable:
                 await asyncio.sleep(AGAIN)
+
+
+async def _see_through(
+    moving: Coroutine[Any, Any, tuple[Standing, Standing]], told: asyncio.Future[tuple[Standing, Standing]]
+) -> None:
+    """Carry a change to its end and tell whoever asked for it, who may have gone away meanwhile."""
+    try:
+        moved = await moving
+    except Exception as error:  # noqa: BLE001 - it is told, not lost: most are refusals with a sentence of their own
+        if not told.cancelled():
+            told.set_exception(error)
+    else:
+        if not told.cancelled():
+            told.set_result(moved)
 
 
 def parse_stage(phase: str, text: str) -> Stage:

@@ -433,7 +433,7 @@ class Writer:
             connection.execute(log.insert(), row)
         connection.exec_driver_sql("COMMIT")
 
-    def _load(self, connection: sa.Connection, expected: Batch | None = None) -> None:
+    def _load(self, connection: sa.Connection) -> None:
         """Read where the log stands; what was cached of it is forgotten."""
         row = connection.execute(sa.select(log)).one()
         if self.epoch and row.epoch != self.epoch:

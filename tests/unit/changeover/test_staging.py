@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from changeover.staging import Stages
 from proxy.fence import Fence
@@ -92,3 +93,9 @@ async def test_a_change_is_seen_through_though_nobody_waits_for_it(log: Unheard)
 async def test_a_stage_that_there_is_not_is_named(log: Unheard) -> None:
     with pytest.raises(TransitionRefused, match="the stages are off, dualwrite"):
         await stages_over(log, Fence()).move("notes", "dual", reason="", actor=None)
+
+
+async def test_a_refused_change_is_told_and_not_logged_as_a_failure(log: Unheard) -> None:
+    with capture_logs() as logged, pytest.raises(TransitionRefused, match="is at off already"):
+        await stages_over(log, Fence()).move("notes", "off", reason="", actor=None)
+    assert logged == []
