@@ -21,6 +21,7 @@ from proxy.metrics import Metrics
 from proxy.mirror import Mirror, NotRecorded, Unrecordable
 from proxy.plans import Plan, Plans
 from proxy.procedures import READS, Procedures
+from proxy.roads.express import Express
 from proxy.roads.json import ClientLeft, TooLarge, mirror_json, whole_body
 from proxy.roads.opaque import OpaqueBody
 from proxy.roads.passage import Passage
@@ -44,6 +45,7 @@ logger = structlog.get_logger(__name__)
 
 RESERVED = "/_changeover/"
 """Paths that the proxy answers itself."""
+_RESERVED = RESERVED.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Proxy:
     """Seconds for which an answer is kept under its idempotency key."""
     plans: Plans = field(init=False)
     passage: Passage = field(init=False)
+    shortcut: Express = field(init=False)
+    """What `proxy.http1` asks before it calls the application."""
     read_headers: frozenset[bytes] = field(init=False)
     """The request headers, in lower case, that a mutation's way depends on."""
 
@@ -81,6 +85,8 @@ class Proxy:
         object.__setattr__(self, "plans", Plans(self.contract))
         object.__setattr__(self, "passage", passage)
         object.__setattr__(self, "read_headers", read_headers)
+        express = Express(self.upstream, self.forwarding, self.refuse, self._only_passes, self.metrics.forwarded)
+        object.__setattr__(self, "shortcut", express)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -98,6 +104,15 @@ class Proxy:
             await self._get(scope, receive, send)
         else:
             await self._pass(scope, receive, send)
+
+    def _only_passes(self, raw_path: bytes) -> bool:
+        """Tell whether a GET goes through with nothing told, tapped, learned or answered here, whatever its query."""
+        if b"%" in raw_path or raw_path.startswith(_RESERVED):
+            return False
+        return self.procedures.learned(raw_path) and self.plans.only_reads(raw_path, self._set_apart)
+
+    def _set_apart(self, path: str) -> bool:
+        return path in self.contract.taps or self.subscriptions.calls.overlay.kind(path) is not None
 
     def _overlaid(self, scope: Scope) -> Calls | None:
         """Return the calls of a request if some of them are answered by the proxy itself."""

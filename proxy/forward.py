@@ -133,11 +133,13 @@ def outgoing_head(scope: Scope, forwarding: Forwarding = TOLD) -> RequestHead:
     else:
         query = scope.get("query_string", b"")
         target, headers = scope["raw_path"] + (b"?" + query if query else b""), scope["headers"]
-    sender: Sender | None = None
-    if forwarding.tell:
-        client = scope["client"]
-        sender = _sender(client[0] if client else None, scope["scheme"], forwarding.trusted)
+    sender = sender_of(scope["client"], scope["scheme"], forwarding)
     return request_head(scope["method"].encode(), target, headers, sender, version=scope["http_version"].encode())
+
+
+def sender_of(client: tuple[str, int] | None, scheme: str, forwarding: Forwarding) -> Sender | None:
+    """Return what the legacy is told of a client at this address; None when it is told nothing."""
+    return _sender(client[0] if client else None, scheme, forwarding.trusted) if forwarding.tell else None
 
 
 @lru_cache(maxsize=4096)

@@ -9,6 +9,10 @@ To an application it is plain ASGI. What plain ASGI has no words for is in `scop
 
 - `http.response.start` may carry `reason` (bytes), and `body_follows` (True) when the next message is sent at once;
 - the last `http.response.body` may carry `trailers` (header pairs).
+
+An application may have a `shortcut(exchange)`. It is asked before the application is called, in the middle of the
+connection's own work, and says whether it has taken the exchange: then there is no task, no scope and no message, and
+whoever took it calls `respond`, or `start` after all.
 """
 
 from __future__ import annotations
@@ -37,8 +41,17 @@ IDLE_SECONDS = 75.0
 HEAD_SECONDS = 30.0
 LINGER_SECONDS = 5.0
 
+Header = tuple[bytes, bytes]
+"""A header's name and value."""
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _FRAMING_SIZES = frozenset(map(len, _FRAMING))
+_READ_SIZES = frozenset(map(len, (b"host", b"expect", b"transfer-encoding")))
+_FAILED = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"21"),
+    (b"connection", b"close"),
+]
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -52,7 +65,7 @@ class Truncated(Exception):
 class Exchange:
     """One request and its answer; the application's `receive` and `send`."""
 
-    trailers: Sequence[tuple[bytes, bytes]] = ()
+    trailers: Sequence[Header] = ()
     """The request's trailers; there once the body is complete."""
     on_disconnect: Callable[[], None] | None = None
     """Called, at most once, when the client goes before the answer has ended."""
@@ -64,6 +77,9 @@ class Exchange:
     started = False
     ended = False
     keep_alive = True
+
+    begun = False
+    """Whether somebody has taken it on: the application, or its shortcut."""
 
     _expects_continue = False
     _size = 0
@@ -87,6 +103,44 @@ class Exchange:
         self._body: list[bytes] = []
 
     # --- the application's side --------------------------------------------------------------------------------
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The request as an ASGI scope, made anew each time."""
+        return self._connection.scope(self)
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The client's address; None on a Unix socket."""
+        return self._connection.client
+
+    @property
+    def scheme(self) -> str:
+        """ "http" or "https", as the client came."""
+        return self._connection.scheme
+
+    @property
+    def whole_and_bare(self) -> bool:
+        """Whether the request is all here and consists of nothing but its head, and its client reads its answers."""
+        odd = self._body or self.trailers or self._expects_continue or self.disconnected or self._connection.drained
+        return self.complete and not odd
+
+    def recall(self) -> bytes | None:
+        """Return what was remembered on this connection for the very same headers, or None."""
+        known = self._connection.remembered
+        return known[1] if known is not None and known[0] == self.headers else None
+
+    def remember(self, made: bytes) -> None:
+        """Remember what was made of these headers for the next request on this connection: clients repeat them."""
+        self._connection.remembered = self.headers, made
+
+    def respond(
+        self, status: int, reason: bytes | None, headers: Pairs, body: bytes, trailers: Sequence[Header] = ()
+    ) -> None:
+        """Answer with all there is, now; does nothing once the client has gone."""
+        if not self.disconnected:
+            self._send_start(status, reason, headers)
+            self._send_body(body, False, trailers)
 
     async def receive(self) -> dict[str, Any]:
         """Return all of the body that is here; after its end wait until the client goes or the answer has ended."""
@@ -123,7 +177,7 @@ class Exchange:
             return
         kind = message["type"]
         if kind == "http.response.body" and self.started and not self.ended:
-            self._send_body(message.get("body", b""), message.get("more_body", False), message.get("trailers"))
+            self._send_body(message.get("body", b""), message.get("more_body", False), message.get("trailers", ()))
         elif kind == "http.response.start" and not self.started:
             self._send_start(message["status"], message.get("reason"), message.get("headers", ()))
             if not message.get("body_follows", False):
@@ -134,8 +188,8 @@ class Exchange:
     def inform(self, status: int, reason: bytes, headers: Pairs) -> None:
         """Send an interim (1xx) answer; does nothing once the answer has started, or for a client of HTTP/1.0."""
         if not (self.started or self.disconnected) and self.version == "1.1":
-            lines = [_status_line(status, reason), *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"]
-            self._connection.write(b"".join(lines))
+            lines = [_status_line(status, reason), *map(b": ".join, headers), b"\r\n"]
+            self._connection.write(b"\r\n".join(lines))
 
     def _send_start(self, status: int, reason: bytes | None, headers: Pairs) -> None:
         self.started = True
@@ -143,8 +197,8 @@ class Exchange:
         if self._expects_continue or self._connection.stopping:
             # Whether the body still comes cannot be known, so nothing may follow on this connection.
             self.keep_alive = False
-        lines = [_status_line(status, reason)[:-2]]
         length: int | None = None
+        kept = headers
         for pair in headers:
             name = pair[0]
             if len(name) in _FRAMING_SIZES and (lower := name.lower()) in _FRAMING:
@@ -153,11 +207,10 @@ class Exchange:
                 else:
                     # How the body is framed and whether the connection stays open is decided here.
                     self.keep_alive = self.keep_alive and b"close" not in pair[1].lower()
-                    continue
-            lines.append(b": ".join(pair))
-        lines.append(self._frame(status, length))
-        head = b"\r\n".join(lines)
-        if head.count(b"\n") != len(lines) - 1 + lines[-1].count(b"\n"):
+                    kept = [each for each in kept if each is not pair]
+        framing = self._frame(status, length)
+        head = b"\r\n".join([_status_line(status, reason), *map(b": ".join, kept), framing])
+        if head.count(b"\n") != 1 + len(kept) + framing.count(b"\n"):
             raise RuntimeError("a header of the answer holds a line break")
         self._head = head
 
@@ -185,13 +238,13 @@ class Exchange:
             self._left = -1
         return framing + (b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n")
 
-    def _send_body(self, body: bytes, more: bool, trailers: Pairs | None) -> None:
+    def _send_body(self, body: bytes, more: bool, trailers: Sequence[Header]) -> None:
         if self._no_body:
             wire = b""
         elif self._chunked:
             wire = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more:
-                wire += b"0\r\n" + b"".join([b"%b: %b\r\n" % pair for pair in trailers or ()]) + b"\r\n"
+                wire += b"0\r\n" + b"".join([b"%b: %b\r\n" % pair for pair in trailers]) + b"\r\n"
         else:
             wire = body
             if self._left >= 0:
@@ -237,31 +290,32 @@ class Exchange:
                 raise
         except Exception:
             logger.exception("request_failed", method=self.method)
-            await self._fail()
+            self.fail()
         else:
             if not (self.ended or self.disconnected):
                 logger.error("request_unanswered", method=self.method)
-                await self._fail()
+                self.fail()
         finally:
             self._connection.tasks.discard(self._task)
 
-    def start(self, app: Callable[..., Any], scope: dict[str, Any]) -> None:
-        """Run the application in a task of its own."""
+    def start(self, app: Callable[..., Any] | None = None) -> None:
+        """Run the application, or another one, in a task of its own."""
+        self.begun = True
         connection = self._connection
-        self._task = task = connection.loop.create_task(self.run(app, scope))
+        self._task = task = connection.loop.create_task(self.run(app or connection.app, self.scope))
         connection.tasks.add(task)
 
-    async def _fail(self) -> None:
+    def fail(self) -> None:
+        """Tell the client that its request could not be served, or cut the connection when the answer has begun."""
         if self.started:
             self._connection.cut()
-            return
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"21"),
-            (b"connection", b"close"),
-        ]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": b"Internal Server Error"})
+        else:
+            self.respond(500, None, _FAILED, b"Internal Server Error")
+
+    def give_up(self) -> None:
+        """Cut the connection if no task works for this exchange, which could be cancelled instead."""
+        if self._task is None:
+            self._connection.cut()
 
     def expect_continue(self) -> None:
         """Note that the client waits for a 100 before it sends the body."""
@@ -303,19 +357,20 @@ class HttpProtocol(asyncio.Protocol):
         self.drained: asyncio.Future[None] | None = None
         """Set while the client does not keep up; done when it has."""
         self.stopping = False
-        self._app: Callable[..., Any] = config.loaded_app
+        self.app: Callable[..., Any] = config.loaded_app
+        self._shortcut: Callable[[Exchange], bool] | None = getattr(self.app, "shortcut", None)
+        self.remembered: tuple[Pairs, bytes] | None = None
         self.tasks: set[Any] = server_state.tasks
         self._state = server_state
         self._app_state = app_state
         self._parser = self._new_parser()
         self._target = b""
         self._headers: Pairs = []
-        self._lower: Pairs = []
         self._in_head = False
         self._head_bytes = 0
         self._reading: Exchange | None = None
         self._running: Exchange | None = None
-        self._queue: deque[tuple[Exchange, dict[str, Any]]] = deque()
+        self._queue: deque[Exchange] = deque()
         self._paused = False
         self._upgrading = False
         self._refusal: Refused | None = None
@@ -334,8 +389,8 @@ class HttpProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._state.connections.add(self)  # type: ignore[arg-type] # uvicorn asks only for shutdown()
         self._server = get_local_addr(self._transport)
-        self._client = get_remote_addr(self._transport)
-        self._scheme = "https" if is_ssl(self._transport) else "http"
+        self.client = get_remote_addr(self._transport)
+        self.scheme = "https" if is_ssl(self._transport) else "http"
         self._deadline = self.loop.time() + HEAD_SECONDS
         self._timer = self.loop.call_later(HEAD_SECONDS, self._look)
 
@@ -359,9 +414,23 @@ class HttpProtocol(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            self._begin()
             self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
+            self._begin()
             self._refuse(self._refusal or Refused(400, "this is not HTTP/1.1 that can be read in one way only"))
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Have the request served that was read last, unless one before it is not answered yet."""
+        exchange = self._running
+        if exchange is None or exchange.begun:
+            return
+        if self._shortcut is not None and self._shortcut(exchange):
+            exchange.begun = True
+        else:
+            exchange.start()
 
     def eof_received(self) -> None:
         """The transport closes itself: a client that half-closes is gone, as uvicorn and nginx see it."""
@@ -376,6 +445,11 @@ class HttpProtocol(asyncio.Protocol):
         if self.drained is not None:
             self.drained.set_result(None)
             self.drained = None
+
+    def give_up(self) -> None:
+        """Let go of a request that has no task to be cancelled."""
+        if self._running is not None:
+            self._running.give_up()
 
     def shutdown(self) -> None:
         """Close when idle or in a stream of events, which has no end, else after the current answer."""
@@ -393,7 +467,6 @@ class HttpProtocol(asyncio.Protocol):
         """Start a head."""
         self._target = b""
         self._headers = []
-        self._lower = []
         self._in_head = True
         self._head_bytes = 0
         self._reading = None
@@ -406,7 +479,6 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take in a header, or a trailer once the head is complete."""
         self._headers.append((name, value))
-        self._lower.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Make the exchange and start the application, or queue it behind the one before."""
@@ -418,52 +490,53 @@ class HttpProtocol(asyncio.Protocol):
             self._upgrading = True
             return
         version = parser.get_http_version()
-        method = parser.get_method()
-        headers = self._lower
         host: bytes | None = None
         expects = False
-        for name, value in headers:
-            if name == b"host":
+        for name, value in self._headers:
+            if len(name) not in _READ_SIZES:
+                continue
+            lower = name.lower()
+            if lower == b"host":
                 host = value
-            elif name == b"expect":
+            elif lower == b"expect":
                 expects = value.lower() == b"100-continue"
-            elif name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
+            elif lower == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
                 self._stop(Refused(501, "the only transfer coding that can be read is one `chunked`"))
         if version not in ("1.1", "1.0"):
             self._stop(Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken here"))
         target = self._origin_target(host)
-        raw_path, _, query = target.partition(b"?")
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method.decode("ascii"),
-            "scheme": self._scheme,
-            "path": unquote_to_bytes(raw_path).decode("utf-8", "replace")
-            if b"%" in raw_path
-            else raw_path.decode("latin-1"),
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "server": self._server,
-            "client": self._client,
-            "state": self._app_state,
-        }
-        exchange = Exchange(self, scope["method"], version, target, self._headers)
-        scope["extensions"] = {"changeover": exchange}
+        exchange = Exchange(self, parser.get_method().decode("ascii"), version, target, self._headers)
         exchange.keep_alive = version == "1.1" and parser.should_keep_alive()
         if expects and version == "1.1":
             exchange.expect_continue()
         self._headers = []
-        self._lower = []
         self._reading = exchange
         if self._running is None:
             self._running = exchange
-            exchange.start(self._app, scope)
         else:
-            self._queue.append((exchange, scope))
+            self._queue.append(exchange)
             self.pause_reading()
+
+    def scope(self, exchange: Exchange) -> dict[str, Any]:
+        """Return a request as ASGI has it."""
+        raw_path, _, query = exchange.target.partition(b"?")
+        path = unquote_to_bytes(raw_path).decode("utf-8", "replace") if b"%" in raw_path else raw_path.decode("latin-1")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": exchange.version,
+            "method": exchange.method,
+            "scheme": self.scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": [(name.lower(), value) for name, value in exchange.headers],
+            "server": self._server,
+            "client": self.client,
+            "state": self._app_state,
+            "extensions": {"changeover": exchange},
+        }
 
     def _origin_target(self, host: bytes | None) -> bytes:
         try:
@@ -524,8 +597,8 @@ class HttpProtocol(asyncio.Protocol):
         self._state.total_requests += 1
         self._running = None
         if self._queue and exchange.keep_alive:
-            self._running, scope = self._queue.popleft()
-            self._running.start(self._app, scope)
+            self._running = self._queue.popleft()
+            self.loop.call_soon(self._begin)
             return
         self.resume_reading()
         self._idle_or_close(exchange)
@@ -552,10 +625,8 @@ class HttpProtocol(asyncio.Protocol):
     def _refuse(self, refusal: Refused) -> None:
         if self._running is None and not self._transport.is_closing():
             body = str(refusal).encode() + b"\n"
-            head = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(
-                body
-            )
-            self.write(_status_line(refusal.status, None) + head + body)
+            head = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close" % len(body)
+            self.write(b"%b\r\n%b\r\n\r\n%b" % (_status_line(refusal.status, None), head, body))
         elif self._reading is not None:
             self._reading.disconnect()
         self._transport.close()
@@ -563,20 +634,21 @@ class HttpProtocol(asyncio.Protocol):
     def _upgrade(self, rest: bytes) -> None:
         """Hand a WebSocket over; read any other offer to upgrade as a request without it."""
         method = self._parser.get_method()
-        asked = dict(self._lower)
+        lower = [(name.lower(), value) for name, value in self._headers]
+        asked = dict(lower)
         if method == b"CONNECT":
             self._refuse(Refused(501, "this is not a forward proxy"))
             return
         websocket = self.config.ws_protocol_class
         if asked.get(b"upgrade", b"").lower() == b"websocket" and method == b"GET" and websocket is not None:
-            self._hand_over(websocket, rest)
+            self._hand_over(websocket, lower, rest)
             return
         self._parser = self._new_parser()
         kept = [pair for pair in self._headers if pair[0].lower() != b"upgrade"]
         lines = [b"%b %b HTTP/1.1\r\n" % (method, self._target), *[b"%b: %b\r\n" % pair for pair in kept], b"\r\n"]
         self.data_received(b"".join(lines) + rest)
 
-    def _hand_over(self, websocket: Callable[..., asyncio.Protocol], rest: bytes) -> None:
+    def _hand_over(self, websocket: Callable[..., asyncio.Protocol], headers: Pairs, rest: bytes) -> None:
         if self._running is not None or self._queue:
             self._refuse(Refused(400, "a WebSocket cannot start before the answers before it have ended"))
             return
@@ -586,7 +658,7 @@ class HttpProtocol(asyncio.Protocol):
         protocol = websocket(config=self.config, server_state=self._state, app_state=self._app_state)
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)
-        lines = [b"GET %b HTTP/1.1\r\n" % self._target, *[b"%b: %b\r\n" % pair for pair in self._lower], b"\r\n"]
+        lines = [b"GET %b HTTP/1.1\r\n" % self._target, *[b"%b: %b\r\n" % pair for pair in headers], b"\r\n"]
         protocol.data_received(b"".join(lines) + rest)
 
     def _arm(self, seconds: float) -> None:
@@ -609,4 +681,4 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 def _status_line(status: int, reason: bytes | None) -> bytes:
     if reason is None:
         reason = _REASONS.get(status, b"")
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return b"HTTP/1.1 %d %b" % (status, reason)

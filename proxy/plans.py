@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -33,6 +34,7 @@ class Plans:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._posted: dict[tuple[bytes, bytes], Planned] = {}
+        self._read: dict[bytes, bool] = {}
 
     def target(self, method: str, raw_path: bytes, query: bytes) -> Target:
         """Return which procedures a request names."""
@@ -45,6 +47,20 @@ class Plans:
             separator=legacy.separator,
             procedures=self._contract.mutations,
         )
+
+    def only_reads(self, raw_path: bytes, apart: Callable[[str], bool]) -> bool:
+        """Tell whether a GET of this path, whatever its query, calls nothing that is set `apart`; remembered."""
+        known = self._read.get(raw_path)
+        if known is None:
+            known = not any(map(apart, self._names(raw_path)))
+            if len(self._read) < MOST:
+                self._read[raw_path] = known
+        return known
+
+    def _names(self, raw_path: bytes) -> set[str]:
+        """Return every procedure that a path could name: alone, or as one of a batch."""
+        targets = (self.target("GET", raw_path, query) for query in (b"", b"batch=1"))
+        return {path for target in targets if isinstance(target, Calls) for path in target.paths}
 
     def post(self, raw_path: bytes, query: bytes) -> Planned:
         """Return what a POST calls, and what that means."""

@@ -94,9 +94,13 @@ class Procedures:
         """Tell whether a call of this procedure surely changes nothing."""
         return self.kind(path) in READS
 
+    def learned(self, raw_path: bytes) -> bool:
+        """Tell whether there is nothing to be learned from the answer to a GET any more."""
+        return raw_path in self._seen or len(self._seen) >= MOST_PATHS
+
     def learning(self, send: Send, raw_path: bytes, query: bytes) -> Send:
         """Return what the answer to a GET is to be sent with: `send`, or something that learns from it, once a path."""
-        if raw_path in self._seen or len(self._seen) >= MOST_PATHS:
+        if self.learned(raw_path):
             return send
 
         async def learn(message: dict[str, object]) -> None:

@@ -164,6 +164,9 @@ class Server:
         """Cancel what is running, so that a `stop` under way comes to its end."""
         for task in tuple(self._uvicorn.server_state.tasks):
             task.cancel()
+        for connection in tuple(self._uvicorn.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.give_up()
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import math
 import select
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
@@ -28,6 +28,19 @@ Informational = Callable[[int, bytes, Pairs], None]
 """Called for each 1xx answer but 100: status, reason, headers."""
 
 MOST_HEADER_BYTES = 256 * 1024
+
+
+class Expecting(Protocol):
+    """Whoever waits for an answer's head: a future, or what acts at once. It is told exactly once."""
+
+    def done(self) -> bool:
+        """Tell whether it has been told, or waits no longer."""
+
+    def set_result(self, answer: Answer, /) -> None:
+        """Take the answer; its body may be here already."""
+
+    def set_exception(self, error: Lost, /) -> None:
+        """Learn that no answer comes."""
 
 
 class Connection(asyncio.Protocol):
@@ -81,7 +94,7 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         self.deadline_code = "response_timeout"
         self._drained: asyncio.Future[None] | None = None
-        self._expected: asyncio.Future[Answer] | None = None
+        self._expected: Expecting | None = None
         self._upload: asyncio.Task[None] | None = None
         self._reset(b"", None)
 
@@ -102,40 +115,53 @@ class Connection(asyncio.Protocol):
 
     # --- the pool's side -------------------------------------------------------------------------------------
 
+    def idle_seconds(self) -> float:
+        """Return for how long nobody has used it."""
+        return self._loop.time() - self.idle_since
+
     def is_quiet(self) -> bool:
         """Tell whether the kernel has nothing to read: no end of stream, no reset, no stray byte."""
         return not self.closed and not self._poll.poll(0)
 
     def send(self, head: RequestHead, body: bytes, notice: Informational | None) -> asyncio.Future[Answer]:
         """Write a whole request at once; the future is the answer's head, or `Lost`."""
-        expected = self._begin(head.method, notice)
         declared = head.content_length
         framing = b"Content-Length: %d\r\n\r\n" % len(body) if declared is None and body else b"\r\n"
+        expected: asyncio.Future[Answer] = self._loop.create_future()
+        self.write(head.method, head_bytes(head, framing) + body, expected, notice)
+        return expected
+
+    def write(self, method: bytes, wire: bytes, expected: Expecting, notice: Informational | None) -> None:
+        """Write the bytes of a whole request; `expected` is told of the answer's head, or of `Lost`."""
+        self._begin(method, expected, notice)
         self._request_ended = True
         self._wait_for_answer()
-        self._transport.write(head_bytes(head, framing) + body)
-        return expected
+        self._transport.write(wire)
 
     def stream(
         self, head: RequestHead, body: AsyncIterator[bytes], notice: Informational | None
     ) -> asyncio.Future[Answer]:
         """Write a request whose body comes in pieces, waiting whenever the legacy does not keep up."""
-        expected = self._begin(head.method, notice)
+        expected: asyncio.Future[Answer] = self._loop.create_future()
+        self._begin(head.method, expected, notice)
         chunked = head.content_length is None
         framing = b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n"
         self._transport.write(head_bytes(head, framing))
         self._upload = self._pool.tasks.spawn(self._send_pieces(body, head.content_length), name="upload")
         return expected
 
+    def died_unheard(self, error: Lost) -> bool:
+        """Tell whether the legacy closed the connection instead of answering, as it does with one that was idle."""
+        return not self.heard and error.code in ("reset", "closed_early")
+
     def abort(self, error: Lost) -> None:
         """End the exchange with `error` and close at once; does nothing when it has ended."""
         self._fail(error)
 
-    def _begin(self, method: bytes, notice: Informational | None) -> asyncio.Future[Answer]:
+    def _begin(self, method: bytes, expected: Expecting, notice: Informational | None) -> None:
         self._reset(method, notice)
         self.used += 1
-        self._expected = expected = self._loop.create_future()
-        return expected
+        self._expected = expected
 
     def _wait_for_answer(self) -> None:
         self.deadline_code = "response_timeout"
@@ -392,7 +418,11 @@ class Connection(asyncio.Protocol):
 
 def head_bytes(head: RequestHead, framing: bytes) -> bytes:
     """Write a request head out; `framing` is the last header lines and the empty line."""
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target)]
-    lines += [b": ".join(pair) for pair in head.headers]
+    return b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, header_lines(head.headers, framing))
+
+
+def header_lines(headers: Pairs, framing: bytes) -> bytes:
+    """Write headers out; `framing` is the last header lines and the empty line."""
+    lines = [b": ".join(pair) for pair in headers]
     lines.append(framing)
     return b"\r\n".join(lines)

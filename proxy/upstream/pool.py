@@ -107,9 +107,13 @@ class Upstream:
                 connection.abort(Lost("given_up", "the request was given up"))
                 raise
             except Lost as error:
-                if not (retry and reused and not connection.heard and error.code in ("reset", "closed_early")):
+                if not (retry and reused and connection.died_unheard(error)):
                     raise
                 retry = False
+
+    def idle(self) -> Connection | None:
+        """Return an idle connection for a safe request, to be written to at once; None when there is none."""
+        return self._pick(safe=True)
 
     async def close(self) -> None:
         """Close everything: idle connections at once, exchanges with `Lost`, waiters with `NotSent`."""
@@ -129,12 +133,11 @@ class Upstream:
 
     def _pick(self, safe: bool) -> Connection | None:
         """Return the idle connection used last, if it may carry this request. Those that have grown old are closed."""
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
             if connection.closed:
                 continue
-            idle = now - connection.idle_since
+            idle = connection.idle_seconds()
             if may_carry(idle, connection.idle_limit, self.limits, safe=safe) and (safe or connection.is_quiet()):
                 return connection
             connection.abort(Lost("given_up", "idle for too long"))
