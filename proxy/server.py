@@ -136,6 +136,11 @@ class Server:
         """How many clients are connected."""
         return len(self._uvicorn.server_state.connections)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop, so that nobody is accepted any more."""
+        return self._uvicorn.should_exit
+
     async def start(self) -> None:
         """Return when requests are answered."""
         self._serving = self._tasks.spawn(self._uvicorn.serve([self._listener]), name="server")

@@ -7,13 +7,14 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.forward import TOLD, Forwarding, Receive, Refuse, Scope, Send, forward, plain_refusal
+from proxy.roads.express import Express
 from proxy.server import Server, bind, serving
-from proxy.upstream import Upstream
+from proxy.upstream import NotSent, Upstream
 
 
 class Visit:
@@ -106,18 +107,36 @@ async def scripted(
         raise state.errors[0]
 
 
+EXPRESS = False
+"""Whether `proxied` has the express road, and a connection to the legacy that waits for it."""
+
+
 @asynccontextmanager
 async def proxied(
     upstream: Upstream, *, forwarding: Forwarding = TOLD, refuse: Refuse = plain_refusal
 ) -> AsyncIterator[Server]:
     """Serve a proxy that only passes through, on a free port."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await forward(scope, receive, send, upstream, forwarding=forwarding, refuse=refuse)
-
-    async with serving(app, bind("127.0.0.1", 0), grace=1) as server:
+    express = Express(upstream, forwarding, refuse, passes=lambda path: EXPRESS, forwarded=lambda: None)
+    async with serving(PassThrough(upstream, forwarding, refuse, express), bind("127.0.0.1", 0), grace=1) as server:
+        if EXPRESS:
+            with suppress(NotSent):
+                upstream.release(await upstream._connect())
         yield server
     await upstream.close()
+
+
+@dataclass(frozen=True)
+class PassThrough:
+    """An application that only passes through."""
+
+    upstream: Upstream
+    forwarding: Forwarding
+    refuse: Refuse
+    shortcut: Express
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request through."""
+        await forward(scope, receive, send, self.upstream, forwarding=self.forwarding, refuse=self.refuse)
 
 
 async def until(condition: Callable[[], object]) -> None:

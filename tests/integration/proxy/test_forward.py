@@ -20,6 +20,12 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+@pytest.fixture(autouse=True, params=["common", "express"])
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each promise holds on both roads: as an ASGI application, and from connection to connection."""
+    monkeypatch.setattr("tests.support.scripted.EXPRESS", request.param == "express")
+
+
 class Seen:
     """What a legacy was sent, request by request."""
 

@@ -11,6 +11,12 @@ from tests.support.scripted import Script, Visit, converse, proxied, scripted
 UNTOLD = Forwarding(tell=False)
 
 
+@pytest.fixture(autouse=True, params=["common", "express"])
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each promise holds on both roads: as an ASGI application, and from connection to connection."""
+    monkeypatch.setattr("tests.support.scripted.EXPRESS", request.param == "express")
+
+
 def answering(answer: bytes, seen: list[bytes]) -> Script:
     async def script(visit: Visit) -> None:
         while request := await visit.request():

@@ -41,3 +41,29 @@ def test_nobody_can_fill_the_memory_with_targets(monkeypatch: pytest.MonkeyPatch
     assert read.post(b"/trpc/note.edit", b"") is first, "odd targets take no place"
     long = b"input=" + b"x" * 40
     assert read.post(b"/trpc/note.edit", long) is not read.post(b"/trpc/note.edit", long)
+
+
+@pytest.mark.parametrize(
+    ("path", "only_reads"),
+    [
+        (b"/trpc/note.edit", True),
+        (b"/trpc/tapped", False),
+        (b"/trpc/note.edit,tapped", False),
+        (b"/health", True),
+    ],
+)
+def test_a_path_is_set_apart_by_every_procedure_that_it_could_name(path: bytes, only_reads: bool) -> None:
+    assert Plans(CONTRACT).only_reads(path, lambda name: name == "tapped") is only_reads
+
+
+def test_what_a_path_reads_is_remembered_for_so_many_paths() -> None:
+    asked: list[str] = []
+
+    def apart(name: str) -> bool:
+        asked.append(name)
+        return False
+
+    read = Plans(CONTRACT)
+    for _ in range(3):
+        read.only_reads(b"/trpc/note.edit", apart)
+    assert asked == ["note.edit"]
