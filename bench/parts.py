@@ -45,7 +45,7 @@ from shadow.events import GENESIS, Event
 from shadow.ids import new_id, new_name
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.locks import EntityLocks
-from shadow.log import Log
+from shadow.log import Log, Waiter
 from shadow.privacy import Privacy
 from shadow.secrets import Keyring
 from shadow.stages import Stage
@@ -70,6 +70,14 @@ class Nowhere:
     async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
         """Take outcomes."""
         return ()
+
+    def begin_then(self, intents: Sequence[NewIntent], told: Waiter[tuple[int, ...]]) -> None:
+        """Take intents."""
+        told.set_result(tuple(range(1, len(intents) + 1)))
+
+    def settle_then(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        """Take outcomes."""
+        told.set_result(())
 
 
 async def timed(work: Callable[[], object | Awaitable[object]], *, awaits: bool = False) -> float:

@@ -20,13 +20,13 @@ def _noting(path: str) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     report_to_loop = Log._report
 
-    def report(self: Log, futures: Sequence[Any], report: Report) -> None:
+    def report(self: Log, waiting: Sequence[Any], report: Report) -> None:
         now = time.monotonic_ns()
         titles = [event.draft.data["title"] for event in report.events if "title" in event.draft.data]
         lines = [f"{title.rpartition(' ')[2]} {now}\n" for title in titles]
         if lines:
             os.write(file, "".join(lines).encode())
-        report_to_loop(self, futures, report)
+        report_to_loop(self, waiting, report)
 
     Log._report = report  # type: ignore[method-assign]
 

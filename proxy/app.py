@@ -16,12 +16,14 @@ from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, outgoing_head, refuse_framing, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.framing import headers_named
+from proxy.http1 import Exchange
 from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror, NotRecorded, Unrecordable
 from proxy.plans import Plan, Plans
 from proxy.procedures import READS, Procedures
 from proxy.roads.express import Express
+from proxy.roads.express_calls import Flight, Head, Unfit, express_head
 from proxy.roads.json import ClientLeft, TooLarge, mirror_json, whole_body
 from proxy.roads.opaque import OpaqueBody
 from proxy.roads.passage import Passage
@@ -74,8 +76,7 @@ class Proxy:
     """Seconds for which an answer is kept under its idempotency key."""
     plans: Plans = field(init=False)
     passage: Passage = field(init=False)
-    shortcut: Express = field(init=False)
-    """What `proxy.http1` asks before it calls the application."""
+    express: Express = field(init=False)
     read_headers: frozenset[bytes] = field(init=False)
     """The request headers, in lower case, that a mutation's way depends on."""
 
@@ -86,7 +87,7 @@ class Proxy:
         object.__setattr__(self, "passage", passage)
         object.__setattr__(self, "read_headers", read_headers)
         express = Express(self.upstream, self.forwarding, self.refuse, self._only_passes, self.metrics.forwarded)
-        object.__setattr__(self, "shortcut", express)
+        object.__setattr__(self, "express", express)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -105,11 +106,54 @@ class Proxy:
         else:
             await self._pass(scope, receive, send)
 
+    def shortcut(self, exchange: Exchange) -> bool:
+        """Take what can go on at once, without a task (see `proxy.http1`); tells whether that is so."""
+        return self._depart(exchange) if exchange.method == "POST" else self.express(exchange)
+
     def _only_passes(self, raw_path: bytes) -> bool:
         """Tell whether a GET goes through with nothing told, tapped, learned or answered here, whatever its query."""
+        return self._ordinary(raw_path) and self.procedures.learned(raw_path)
+
+    def _ordinary(self, raw_path: bytes) -> bool:
+        """Tell whether nothing that the proxy itself answers or taps can be meant by a path."""
         if b"%" in raw_path or raw_path.startswith(_RESERVED):
             return False
-        return self.procedures.learned(raw_path) and self.plans.only_reads(raw_path, self._set_apart)
+        return self.plans.ordinary(raw_path, self._set_apart)
+
+    def _depart(self, exchange: Exchange) -> bool:
+        """Send a request's mutations on the express road if they are fit for it; tells whether they are."""
+        raw_path, _, query = exchange.target.partition(b"?")
+        body = exchange.body
+        if not (exchange.plain and body and len(body) <= self.max_body and self._ordinary(raw_path)):
+            return False
+        plan = self.plans.post(raw_path, query)
+        if not (isinstance(plan, Plan) and all(plan.rules) and all(map(self.mirror.mirrors, plan.rules))):
+            return False
+        head = self._head(exchange)
+        if head is None or not self.fence.enter_open(plan.phases):
+            return False
+        count = len(plan.rules)
+        calls = _calls_of(plan, decode_inputs(plan.calls, "POST", body, self.transformer))
+        asked = Asked(self.new_id(), self.clock(), head.actor)
+        attempt = self.mirror.attempt(calls, asked)
+        if not attempt.claim_at_once():
+            self.fence.leave(plan.phases)
+            return False
+        leave = partial(self.fence.leave, plan.phases)
+        flight = Flight(
+            self.passage, exchange, attempt, calls, asked, count=count, head=head, travel=self._travel, leave=leave
+        )
+        flight.depart()
+        return True
+
+    def _head(self, exchange: Exchange) -> Head | None:
+        """Return what the headers come to; None for headers with which a request is not fit for the express road."""
+        headers = [pair for pair in exchange.headers if len(pair[0]) != 14 or pair[0].lower() != b"content-length"]
+        known: Head | Unfit | None = exchange.recall(headers)
+        if known is None:
+            known = express_head(exchange, self.read_headers, self.actor_header, self.forwarding)
+            exchange.remember(headers, known)
+        return None if isinstance(known, Unfit) else known
 
     def _set_apart(self, path: str) -> bool:
         return path in self.contract.taps or self.subscriptions.calls.overlay.kind(path) is not None
@@ -242,15 +286,16 @@ class Proxy:
 
     def _named(self, scope: Scope, plan: Plan, mirrored: list[bool], inputs: Sequence[Input]) -> list[Call]:
         """Return the mirrored ones of a request's calls."""
-        calls: list[Call] = []
-        for index, given in enumerate(inputs):
-            if mirrored[index]:
-                path, rule = plan.calls.paths[index], plan.rules[index]
-                # A malformed input goes on: v11 may run the call all the same, and its outcome counts.
-                readable = given is not UNDEFINED and not isinstance(given, Malformed)
-                only_reads = None if rule else partial(self._only_reads, scope, path)
-                calls.append(Call(index, path, given if readable else None, rule, only_reads))
-        return calls
+        return [
+            call
+            if call.rule is not None
+            else replace(call, only_reads=partial(self._only_reads, scope, call.procedure))
+            for call, wanted in zip(_calls_of(plan, inputs), mirrored, strict=True)
+            if wanted
+        ]
+
+    def _asking(self, scope: Scope, path: str) -> Callable[[], Awaitable[bool]]:
+        return partial(self._only_reads, scope, path)
 
     async def _only_reads(self, scope: Scope, path: str) -> bool:
         kind = await self.procedures.probed(path, outgoing_head(scope, self.forwarding))
@@ -328,3 +373,14 @@ class Proxy:
 
     def _said(self, scope: Scope) -> dict[bytes, bytes]:
         return headers_named(scope["headers"], self.read_headers)
+
+
+def _calls_of(plan: Plan, inputs: Sequence[Input]) -> list[Call]:
+    """Return a request's calls with their inputs.
+
+    A malformed input goes on: v11 may run the call all the same, and its outcome counts.
+    """
+    return [
+        Call(index, path, None if given is UNDEFINED or isinstance(given, Malformed) else given, rule)
+        for index, (path, rule, given) in enumerate(zip(plan.calls.paths, plan.rules, inputs, strict=True))
+    ]

@@ -70,6 +70,11 @@ class Claims:
         self._taken()
         return True
 
+    @property
+    def strict(self) -> bool:
+        """Whether nobody overlaps with any of these calls: whoever comes later on their entities waits."""
+        return len(self._strict) == len(self._wanted)
+
     async def wait(self) -> None:
         """Take everything after what came before on the same entities, creates of unknown ones included.
 

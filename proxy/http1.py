@@ -69,6 +69,8 @@ class Exchange:
     """The request's trailers; there once the body is complete."""
     on_disconnect: Callable[[], None] | None = None
     """Called, at most once, when the client goes before the answer has ended."""
+    on_give_up: Callable[[], None] | None = None
+    """Called when the server waits no longer and no task works for the exchange: it may start one, to be cancelled."""
     cancels = False
     """Whether the client's going cancels the application's task (in silence)."""
     complete = False
@@ -120,19 +122,30 @@ class Exchange:
         return self._connection.scheme
 
     @property
-    def whole_and_bare(self) -> bool:
-        """Whether the request is all here and consists of nothing but its head, and its client reads its answers."""
-        odd = self._body or self.trailers or self._expects_continue or self.disconnected or self._connection.drained
+    def plain(self) -> bool:
+        """Whether the request is all here, without trailers, and its client waits for nothing but the answer."""
+        odd = self.trailers or self._expects_continue or self.disconnected or self._connection.drained
         return self.complete and not odd
 
-    def recall(self) -> bytes | None:
-        """Return what was remembered on this connection for the very same headers, or None."""
-        known = self._connection.remembered
-        return known[1] if known is not None and known[0] == self.headers else None
+    @property
+    def body(self) -> bytes:
+        """What is here of the request's body and was not received yet."""
+        pieces = self._body
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def remember(self, made: bytes) -> None:
-        """Remember what was made of these headers for the next request on this connection: clients repeat them."""
-        self._connection.remembered = self.headers, made
+    def recall(self, headers: Pairs) -> Any:
+        """Return what was remembered on this connection for such a request with these headers, or None."""
+        known = self._connection.remembered.get(self.method)
+        return known[1] if known is not None and known[0] == headers else None
+
+    def remember(self, headers: Pairs, made: object) -> None:
+        """Remember what was made of headers for the next such request on this connection: clients repeat them."""
+        self._connection.remembered[self.method] = headers, made
+
+    @property
+    def has_task(self) -> bool:
+        """Whether a task works for it."""
+        return self._task is not None
 
     def respond(
         self, status: int, reason: bytes | None, headers: Pairs, body: bytes, trailers: Sequence[Header] = ()
@@ -313,9 +326,14 @@ class Exchange:
             self.respond(500, None, _FAILED, b"Internal Server Error")
 
     def give_up(self) -> None:
-        """Cut the connection if no task works for this exchange, which could be cancelled instead."""
+        """Have a task that works for this exchange cancelled; if there is none, cut the connection."""
+        if self._task is None and self.on_give_up is not None:
+            self.on_give_up()
         if self._task is None:
             self._connection.cut()
+        else:
+            # A task that was made just now has to begin, so that it can end as one that was cancelled.
+            self._connection.loop.call_soon(self._task.cancel)
 
     def expect_continue(self) -> None:
         """Note that the client waits for a 100 before it sends the body."""
@@ -359,7 +377,7 @@ class HttpProtocol(asyncio.Protocol):
         self.stopping = False
         self.app: Callable[..., Any] = config.loaded_app
         self._shortcut: Callable[[Exchange], bool] | None = getattr(self.app, "shortcut", None)
-        self.remembered: tuple[Pairs, bytes] | None = None
+        self.remembered: dict[str, tuple[Pairs, object]] = {}
         self.tasks: set[Any] = server_state.tasks
         self._state = server_state
         self._app_state = app_state
@@ -447,8 +465,8 @@ class HttpProtocol(asyncio.Protocol):
             self.drained = None
 
     def give_up(self) -> None:
-        """Let go of a request that has no task to be cancelled."""
-        if self._running is not None:
+        """Wait no longer for what is under way, unless it has a task, which the server cancels."""
+        if self._running is not None and not self._running.has_task:
             self._running.give_up()
 
     def shutdown(self) -> None:

@@ -50,12 +50,17 @@ from shadow.faults import Point, reach
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.json import Json
 from shadow.locks import EntityLocks
+from shadow.log import Waiter
 from shadow.privacy import Privacy
 from shadow.stages import Stage
 
 COMMITTED_WITHIN = 15_000
 """Milliseconds that writing an intent may take. With what waiting for a connection takes at most, that is how late a
 call can be forwarded (`proxy.verdict.FORWARDED_WITHIN`)."""
+
+
+PLAIN = frozenset({Outcome.APPLIED, Outcome.REJECTED, Outcome.NOT_APPLIED})
+"""Outcomes that leave nothing to be found out."""
 
 
 class Writer(Protocol):
@@ -66,6 +71,12 @@ class Writer(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
         """Make outcomes, events and state durable in one transaction."""
+
+    def begin_then(self, intents: Sequence[NewIntent], told: Waiter[tuple[int, ...]], /) -> None:
+        """As `begin`, for a road without a task."""
+
+    def settle_then(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]], /) -> None:
+        """As `settle`, for a road without a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +157,27 @@ class NotRecorded(LogUnavailable):
     """The call was forwarded, and what became of it could not be written in time; it will be, as soon as it can."""
 
 
+@dataclass(slots=True)
+class Ahead:
+    """What was asked of the log before the attempt was entered, to be waited for instead of asked again."""
+
+    begun: asyncio.Future[tuple[int, ...]] | None = None
+    settlements: list[Settlement] = field(default_factory=list)
+    settled: asyncio.Future[tuple[Event, ...]] | None = None
+
+
 class Attempt:
-    """One request's calls, from their intents to their outcomes; see the module's promises."""
+    """One request's calls, from their intents to their outcomes; see the module's promises.
+
+    Enter it, and everything waits for what it has to wait for. A road without a task (`proxy.roads.express_calls`)
+    goes the plain way by the methods whose names end in `at_once`, and enters it as soon as the way is not plain.
+    """
 
     __slots__ = (
         "_asked",
+        "_begun_at",
         "_calls",
+        "_claimed",
         "_claims",
         "_fail_open",
         "_intents",
@@ -162,6 +188,7 @@ class Attempt:
         "_shared",
         "_spooled",
         "_unclear",
+        "ahead",
     )
 
     def __init__(self, mirror: Mirror, calls: Sequence[Call], asked: Asked) -> None:
@@ -178,10 +205,61 @@ class Attempt:
         self._unclear: set[EntityKey] = set()
         may_fail_open = mirror.fail_open is not None and bool(self._phases) and mirror.fail_open.allows(self._phases)
         self._fail_open: FailOpen | None = mirror.fail_open if may_fail_open else None
+        self._claimed = False
+        self._begun_at = 0
+        self.ahead = Ahead()
+
+    # --- the plain way, without a task -------------------------------------------------------------------------
+
+    def claim_at_once(self) -> bool:
+        """Claim what the calls are about if it is free and the way looks plain; tells whether."""
+        fail_open = self._mirror.fail_open
+        spools = fail_open is not None and fail_open.spools(self._phases)
+        if not spools and not self._shared and self._claims.strict:
+            self._claimed = self._claims.take_free()
+        return self._claimed
+
+    def begin_at_once(self, told: Waiter[tuple[int, ...]]) -> None:
+        """Ask the log for the intents of what is claimed; raises LogUnavailable when it is closed."""
+        reach(Point.LOCKED)
+        self._mirror.writer.begin_then(self._new_intents(), told)
+
+    def begun_at_once(self, ids: tuple[int, ...]) -> bool:
+        """Note that the intents are durable: the calls may be forwarded. Tells whether it was in time."""
+        if self._began_late():
+            return False
+        self._intents = dict(zip(self._calls, ids, strict=True))
+        reach(Point.INTENDED)
+        return True
+
+    def judged_at_once(self, outcomes: Mapping[int, CallOutcome]) -> list[Settlement] | None:
+        """Return what is to be recorded of the calls; None unless it is of all of them, and none is in doubt."""
+        if len(outcomes) != len(self._intents):
+            return None
+        calls = self._calls
+        settlements = [self._settlement(calls[index], outcome, answered=True) for index, outcome in outcomes.items()]
+        return settlements if all(settlement.outcome in PLAIN for settlement in settlements) else None
+
+    def settle_at_once(self, settlements: list[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        """Ask the log to record what was judged; raises LogUnavailable when it is closed."""
+        reach(Point.ANSWERED)
+        self.ahead.settlements = settlements
+        self._mirror.writer.settle_then(settlements, told)
+
+    def settled_at_once(self) -> None:
+        """Note that the outcomes are durable, and free what was claimed."""
+        for settlement in self.ahead.settlements:
+            self._close(settlement)
+        self._claims.release()
+        reach(Point.SETTLED)
+
+    # --- with a task -------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Make ready to forward; raises `EntityBusy`, `Unrecordable` and LogUnavailable: then nothing may be."""
-        if not self._claims.take_free():
+        if self._intents:
+            return self
+        if not (self._claimed or self._claims.take_free()):
             await self._claims.wait()
         try:
             reach(Point.LOCKED)
@@ -198,14 +276,14 @@ class Attempt:
     async def _begin(self) -> None:
         """Make the intents durable: in the log, or, where the contract lets a phase go on without it, in the spool."""
         mirror = self._mirror
-        intents = [self._intent(call) for call in self._calls.values()]
-        if mirror.fail_open is not None and mirror.fail_open.spools(self._phases):
+        intents = self._new_intents()
+        if self.ahead.begun is None and mirror.fail_open is not None and mirror.fail_open.spools(self._phases):
             if self._fail_open is None:
                 raise LogUnavailable(Trouble.GONE, "a phase of this batch is still to be shipped from the spool")
             await self._begin_in_spool(self._fail_open, intents)
             return
         try:
-            ids = await mirror.writer.begin(intents)
+            ids = await (self.ahead.begun or mirror.writer.begin(intents))
         except LogUnavailable as error:
             if error.unknown and mirror.never_sent is not None and (not self._phases or self._fail_open is None):
                 mirror.never_sent(self._asked.request)
@@ -218,9 +296,16 @@ class Attempt:
                 await self._begin_in_spool(self._fail_open, intents)
         else:
             self._intents = dict(zip(self._calls, ids, strict=True))
-            if mirror.clock() - intents[0].deadline + mirror.max_request > COMMITTED_WITHIN:
+            if self._began_late():
                 await self.nothing_applied("log_slow")
                 raise LogUnavailable(Trouble.LOCKED, "it took so long to write the intent that the call is not taken")
+
+    def _new_intents(self) -> list[NewIntent]:
+        self._begun_at = self._begun_at or self._mirror.clock()
+        return [self._intent(call, self._begun_at) for call in self._calls.values()]
+
+    def _began_late(self) -> bool:
+        return self._mirror.clock() - self._begun_at > COMMITTED_WITHIN
 
     async def _begin_in_spool(self, fail_open: FailOpen, intents: Sequence[NewIntent]) -> None:
         if self._asked.idempotency is not None:
@@ -301,7 +386,7 @@ class Attempt:
             return ()
         settlements: list[Settlement] = []
         try:
-            settlements = [
+            settlements = self.ahead.settlements or [
                 self._nothing_applied(call.index, "query")
                 if call.index in reads
                 else self._settlement(call, outcome, answered=answered)
@@ -360,7 +445,7 @@ class Attempt:
         """Spool the outcomes of calls whose intents the log has, when it does not take the outcomes."""
         calls = [self._calls[end.index] for end in ends]
         begun = [self._intents[call.index] for call in calls]
-        intents = [self._intent(call) for call in calls]
+        intents = [self._intent(call, self._mirror.clock()) for call in calls]
         numbers = await fail_open.tried(intents, [call.input for call in calls], begun=begun)
         for call, number in zip(calls, numbers, strict=True):
             del self._intents[call.index]
@@ -438,8 +523,9 @@ class Attempt:
 
     async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         """Return the events once they are durable; insists for a while where the phase does not go on without."""
+        asked, self.ahead = self.ahead.settled, Ahead()
         try:
-            return await self._mirror.writer.settle(settlements)
+            return await (asked or self._mirror.writer.settle(settlements))
         except LogUnavailable:
             if self._fail_open is not None:
                 raise
@@ -492,7 +578,7 @@ class Attempt:
             if left.creation is not None:
                 left.creation.end()
 
-    def _intent(self, call: Call) -> NewIntent:
+    def _intent(self, call: Call, now: int) -> NewIntent:
         mirror, rule, asked = self._mirror, call.rule, self._asked
         keys = self._claims.keys[call.index]
         return NewIntent(
@@ -508,7 +594,7 @@ class Attempt:
             idempotency=asked.idempotency,
             fingerprint=asked.fingerprint,
             keep_until=asked.keep_until,
-            deadline=mirror.clock() + mirror.max_request,
+            deadline=now + mirror.max_request,
         )
 
     def _settlement(self, call: Call, outcome: CallOutcome, *, answered: bool) -> Settlement:

@@ -34,7 +34,7 @@ class Plans:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._posted: dict[tuple[bytes, bytes], Planned] = {}
-        self._read: dict[bytes, bool] = {}
+        self._ordinary: dict[bytes, bool] = {}
 
     def target(self, method: str, raw_path: bytes, query: bytes) -> Target:
         """Return which procedures a request names."""
@@ -48,13 +48,13 @@ class Plans:
             procedures=self._contract.mutations,
         )
 
-    def only_reads(self, raw_path: bytes, apart: Callable[[str], bool]) -> bool:
-        """Tell whether a GET of this path, whatever its query, calls nothing that is set `apart`; remembered."""
-        known = self._read.get(raw_path)
+    def ordinary(self, raw_path: bytes, apart: Callable[[str], bool]) -> bool:
+        """Tell whether this path, whatever its query, names no procedure that is set `apart`; remembered."""
+        known = self._ordinary.get(raw_path)
         if known is None:
             known = not any(map(apart, self._names(raw_path)))
-            if len(self._read) < MOST:
-                self._read[raw_path] = known
+            if len(self._ordinary) < MOST:
+                self._ordinary[raw_path] = known
         return known
 
     def _names(self, raw_path: bytes) -> set[str]:

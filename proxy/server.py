@@ -161,6 +161,8 @@ class Server:
         for late in tuple(self._uvicorn.server_state.connections):
             # uvicorn asks the connections that are there when it begins to stop; these came a moment later.
             late.shutdown()
+        self._give_up()
+        await asyncio.sleep(0)
         if running := set(self._uvicorn.server_state.tasks):
             # They were cancelled; what they still have to write down must not be cut off.
             await asyncio.wait(running, timeout=LAST_WORDS)
@@ -169,6 +171,10 @@ class Server:
         """Cancel what is running, so that a `stop` under way comes to its end."""
         for task in tuple(self._uvicorn.server_state.tasks):
             task.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """See to what runs without a task: it becomes one, and is cancelled."""
         for connection in tuple(self._uvicorn.server_state.connections):
             if isinstance(connection, HttpProtocol):
                 connection.give_up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +21,22 @@ from shadow.state import State, StateCache
 from shadow.writer import Report, Writer
 
 _STATE_QUERY = "SELECT fields, position FROM states WHERE entity = ? AND key = ?"
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Waiter(Protocol[T_contra]):
+    """Whoever hears what became of a command: a future, or what acts at once. It is told exactly once."""
+
+    def cancelled(self) -> bool:
+        """Tell whether it does not want to hear of it any more."""
+
+    def set_result(self, result: T_contra, /) -> None:
+        """Learn that the command is durable, and what came of it."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Learn that it could not be carried out."""
+
 
 Listener = Callable[[Sequence[Event]], None]
 
@@ -41,7 +57,7 @@ class Log(Reader):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._trouble: Trouble | None = None
-        self._asked: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._asked: list[tuple[Command, Waiter[Any]]] = []
         self._writer = Writer(dialect, self._cache, self._report, lag=lag)
         self._writer.open()
         self._head = Cursor(self._writer.epoch, self._writer.head.position)
@@ -78,7 +94,8 @@ class Log(Reader):
 
         Raises KeyReused when one of their idempotency keys is taken.
         """
-        return await self._do(Begin(intents))
+        ids: tuple[int, ...] = await self._do(Begin(intents))
+        return ids
 
     async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
         """Record outcomes, with their events, states and kept answers, all or none; returns the events.
@@ -86,7 +103,16 @@ class Log(Reader):
         Settling an intent again with the outcome that it has appends nothing and returns the events that it
         led to. Raises OutcomeRefused for any other outcome, and IntentUnknown.
         """
-        return await self._do(Settle(settlements))
+        events: tuple[Event, ...] = await self._do(Settle(settlements))
+        return events
+
+    def begin_then(self, intents: Sequence[NewIntent], told: Waiter[tuple[int, ...]]) -> None:
+        """As `begin`, for whoever does not wait: `told` is called from the event loop. Raises if the log is closed."""
+        self._ask(Begin(intents), told)
+
+    def settle_then(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        """As `settle`, for whoever does not wait: `told` is called from the event loop. Raises if the log is closed."""
+        self._ask(Settle(settlements), told)
 
     async def append(
         self,
@@ -100,7 +126,8 @@ class Log(Reader):
         With `expected` it raises PositionConflict unless the last event of each of these entities is at the
         given position (0: no event names the entity), with `unmoved` if a channel has an event after its position.
         """
-        return await self._do(Append(drafts, expected or {}, unmoved or {}))
+        events: tuple[Event, ...] = await self._do(Append(drafts, expected or {}, unmoved or {}))
+        return events
 
     async def forget_answers(self, now: int) -> None:
         """Drop the kept answers that have expired at `now`; they are not found any more either way."""
@@ -165,20 +192,19 @@ class Log(Reader):
             self._states.close()
             self._states = None
 
-    @overload
-    def _do(self, command: Begin) -> asyncio.Future[tuple[int, ...]]: ...
-    @overload
-    def _do(self, command: Settle | Append | Forget | Thin) -> asyncio.Future[tuple[Event, ...]]: ...
-    def _do(self, command: Command) -> asyncio.Future[Any]:
+    async def _do(self, command: Command) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._ask(command, future)
+        return await future
+
+    def _ask(self, command: Command, told: Waiter[Any]) -> None:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         if self._closed:
             raise LogUnavailable(Trouble.CLOSED, "this process has closed it")
-        future: asyncio.Future[Any] = self._loop.create_future()
         if not self._asked:
             self._loop.call_soon(self._hand_over)
-        self._asked.append((command, future))
-        return future
+        self._asked.append((command, told))
 
     def _hand_over(self) -> None:
         """Give the writer all that was asked in one turn of the loop: waking its thread costs more than a command."""
@@ -186,23 +212,23 @@ class Log(Reader):
             asked, self._asked = self._asked, []
             self._writer.put(asked)
 
-    def _report(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
+    def _report(self, waiting: Sequence[Waiter[Any]], report: Report) -> None:
         """Pass a report on to the event loop; called by the writer's thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver, futures, report)
+            self._loop.call_soon_threadsafe(self._deliver, waiting, report)
 
-    def _deliver(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
+    def _deliver(self, waiting: Sequence[Waiter[Any]], report: Report) -> None:
         self._head = Cursor(self._head.epoch, report.position)
         self._trouble = None
-        for future, result in zip(futures, report.results, strict=True):
+        for told, result in zip(waiting, report.results, strict=True):
             if isinstance(result, LogUnavailable):
                 self._trouble = result.trouble
-            if future.cancelled():
+            if told.cancelled():
                 continue
             if isinstance(result, BaseException):
-                future.set_exception(result)
+                told.set_exception(result)
             else:
-                future.set_result(result)
+                told.set_result(result)
         if report.events:
             for listener in tuple(self._listeners):
                 self._tell(listener, report.events)

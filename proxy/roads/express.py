@@ -1,4 +1,4 @@
-"""The road of what only passes through: a read that is all here goes from one connection to the other, and back.
+"""The road of reads that only pass through: one that is all here goes from one connection to the other, and back.
 
 No task runs for it and nothing waits: what arrives is written on by whoever it arrives with. That costs half of what
 the same costs as an ASGI application. Everything that cannot go on at once takes the common road (`proxy.forward`)
@@ -34,19 +34,19 @@ class Express:
     """Called for each request that is taken."""
 
     def __call__(self, exchange: Exchange) -> bool:
-        """Forward a request if that can be done at once; returns whether."""
-        if exchange.method != "GET" or not exchange.whole_and_bare:
+        """Forward a GET if that can be done at once; returns whether."""
+        if exchange.method != "GET" or not exchange.plain or exchange.body:
             return False
         target = exchange.target
         if not self.passes(target.partition(b"?")[0]):
             return False
-        lines = exchange.recall()
+        lines = exchange.recall(exchange.headers)
         if lines is None:
             lines = self._lines(exchange)
             if lines is None:
                 return False
-            exchange.remember(lines)
-        connection = self.upstream.idle()
+            exchange.remember(exchange.headers, lines)
+        connection = self.upstream.idle(safe=True)
         if connection is None:
             return False
         self.forwarded()

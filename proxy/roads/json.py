@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from proxy.forward import Receive, Scope, Send, outgoing_head, send_answer, send_whole
 from proxy.framing import RequestHead, header
@@ -66,20 +66,23 @@ async def mirror_json(
     count: int,
     kind: StreamKind | None = None,
     described: Callable[[], Json] | None = None,
+    begun: Attempt | None = None,
+    asking: Awaitable[Answer] | None = None,
 ) -> None:
     """Forward one request once, settle its calls, and only then send the legacy's answer, unchanged.
 
     `count` is the number of calls in the request, `calls` those of them that are mirrored. With `kind` the answer may
     be a streamed batch; it is read to its end first all the same. A body that comes in pieces streams through;
-    `described` gives the calls' input as it is known once the answer is here.
+    `described` gives the calls' input as it is known once the answer is here. An attempt that has `begun` is taken up
+    where it stands; `asking`, when the request is forwarded already, is its answer.
     """
     upstream = passage.upstream
     head = readable_answer(outgoing_head(scope, passage.forwarding))
     whole: bytes | None = None
     try:
-        async with passage.mirror.attempt(calls, asked) as attempt:
+        async with begun or passage.mirror.attempt(calls, asked) as attempt:
             try:
-                answer = await upstream.request(head, body)
+                answer = await (asking or upstream.request(head, body))
                 if streams_events(answer):
                     await attempt.nothing_applied("subscription")
                 else:

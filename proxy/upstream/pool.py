@@ -111,9 +111,9 @@ class Upstream:
                     raise
                 retry = False
 
-    def idle(self) -> Connection | None:
-        """Return an idle connection for a safe request, to be written to at once; None when there is none."""
-        return self._pick(safe=True)
+    def idle(self, *, safe: bool) -> Connection | None:
+        """Return an idle connection that may carry a (`safe`) request, to be written to at once; None if none may."""
+        return self._pick(safe)
 
     async def close(self) -> None:
         """Close everything: idle connections at once, exchanges with `Lost`, waiters with `NotSent`."""

@@ -27,10 +27,11 @@ from shadow.contract import parse
 from shadow.events import Draft, Event
 from shadow.journal import Intent, NewIntent, Settlement
 from shadow.locks import EntityLocks
-from shadow.log import Log
+from shadow.log import Log, Waiter
 from shadow.privacy import Privacy
 from shadow.stages import Stage
 from shadow.tail import Tail
+from shadow.tasks import Tasks
 
 NOTES = """
 [legacy]
@@ -95,6 +96,7 @@ class GatedWriter:
 
     def __init__(self, log: Log) -> None:
         self.log = log
+        self.tasks = Tasks()
         self.gate = asyncio.Event()
         self.gate.set()
         self.reached = asyncio.Event()
@@ -109,6 +111,22 @@ class GatedWriter:
         self.reached.set()
         await self.gate.wait()
         return await self.log.settle(settlements)
+
+    def begin_then(self, intents: Sequence[NewIntent], told: Waiter[tuple[int, ...]]) -> None:
+        """Write intents at once."""
+        self.log.begin_then(intents, told)
+
+    def settle_then(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        """Write outcomes once the gate is open."""
+        self.reached.set()
+        if self.gate.is_set():
+            self.log.settle_then(settlements, told)
+        else:
+            self.tasks.spawn(self._settle_later(settlements, told), name="gate")
+
+    async def _settle_later(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        await self.gate.wait()
+        self.log.settle_then(settlements, told)
 
     async def append(self, drafts: Sequence[Draft]) -> tuple[Event, ...]:
         """Write events once the gate is open."""

@@ -25,7 +25,7 @@ from shadow.errors import LogUnavailable, Trouble
 from shadow.events import EntityKey, Event
 from shadow.journal import NewIntent, Outcome, Settlement
 from shadow.locks import EntityLocks
-from shadow.log import Log
+from shadow.log import Log, Waiter
 from shadow.privacy import Privacy
 from shadow.stages import Stage
 
@@ -77,6 +77,14 @@ class Moody:
     async def settle(self, settlements: Sequence[Settlement]) -> tuple[Event, ...]:
         self._look()
         return await self.log.settle(settlements)
+
+    def begin_then(self, intents: Sequence[NewIntent], told: Waiter[tuple[int, ...]]) -> None:
+        self._look()
+        self.log.begin_then(intents, told)
+
+    def settle_then(self, settlements: Sequence[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+        self._look()
+        self.log.settle_then(settlements, told)
 
     def _look(self) -> None:
         if self.away:

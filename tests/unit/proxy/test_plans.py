@@ -44,7 +44,7 @@ def test_nobody_can_fill_the_memory_with_targets(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("path", "only_reads"),
+    ("path", "ordinary"),
     [
         (b"/trpc/note.edit", True),
         (b"/trpc/tapped", False),
@@ -52,11 +52,11 @@ def test_nobody_can_fill_the_memory_with_targets(monkeypatch: pytest.MonkeyPatch
         (b"/health", True),
     ],
 )
-def test_a_path_is_set_apart_by_every_procedure_that_it_could_name(path: bytes, only_reads: bool) -> None:
-    assert Plans(CONTRACT).only_reads(path, lambda name: name == "tapped") is only_reads
+def test_a_path_is_set_apart_by_every_procedure_that_it_could_name(path: bytes, ordinary: bool) -> None:
+    assert Plans(CONTRACT).ordinary(path, lambda name: name == "tapped") is ordinary
 
 
-def test_what_a_path_reads_is_remembered_for_so_many_paths() -> None:
+def test_what_a_path_names_is_asked_once() -> None:
     asked: list[str] = []
 
     def apart(name: str) -> bool:
@@ -65,5 +65,5 @@ def test_what_a_path_reads_is_remembered_for_so_many_paths() -> None:
 
     read = Plans(CONTRACT)
     for _ in range(3):
-        read.only_reads(b"/trpc/note.edit", apart)
+        read.ordinary(b"/trpc/note.edit", apart)
     assert asked == ["note.edit"]
