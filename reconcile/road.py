@@ -2,7 +2,7 @@
 
 A client does much around each request that is the same for all of them: it puts together the address and the headers,
 looks for cookies, thinks about redirects. Here that is done once. Together with the objects that it makes for each
-answer it is a third of what a page costs.
+answer that is more than a quarter of what a page costs.
 """
 
 from __future__ import annotations
