@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -137,6 +138,10 @@ class FrozenLog:
     def keys(self, entity: str) -> Iterable[list[str]]:
         """Return the keys that were there when the dump ended."""
         yield [key for key, (fields, _) in self._states.get(entity, {}).items() if fields is not None]
+
+    def unlisted(self, entity: str, listed: AbstractSet[str], there: int, position: int) -> list[str]:
+        """Return the keys that were there when the dump ended and are not `listed`."""
+        return [key for keys in self.keys(entity) for key in keys if key not in listed]
 
     def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], Mapping[EntityKey, int]]:
         """Return that nothing was going on."""

@@ -6,15 +6,17 @@ Every method is one read transaction, so what it returns belongs together. Nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
 from reconcile.compare import Fields, Mark, parts
 from shadow import json
-from shadow.dialect import dialect_of
+from shadow.dialect import dialect_of, execute
 from shadow.events import Cursor, EntityKey, Event
 from shadow.journal import UNSETTLED
 from shadow.json import Json
@@ -180,16 +182,16 @@ class Evidence:
             moment, lagging = _moment_and_lag(connection)
             found: dict[str, tuple[str | None, int]] = {}
             for chunk in chunks(keys):
-                rows = connection.execute(_STATES, {"entity": entity, "keys": chunk})
+                rows = execute(connection, _states_of(_on_sqlite(connection), len(chunk)), (entity, *chunk)).fetchall()
                 found.update({key: (fields, position) for key, fields, position in rows})
                 if lagging:
                     newer = newer_states(connection, events.c.entity == entity, events.c.key.in_(chunk))
                     found.update({key.key: (_encoded(state.fields), state.position) for key, state in newer.items()})
             # Nothing was begun as long as the journal is as long as it was.
-            begun: Iterable[sa.Row[Any]] = ()
+            begun: Iterable[_IntentRow] = ()
             if moment.last_intent > since.last_intent:
                 begun = connection.execute(_BEGUN, {"since": since.last_intent, "entity": entity})
-            return Reading(moment, found, tuple(_open_intent(row) for row in begun))
+            return Reading(moment, found, tuple(map(_open_intent, begun)))
 
     def keys(self, entity: str) -> Iterator[list[str]]:
         """Yield the keys of all entities of a kind that are there, in order, some at a time."""
@@ -198,15 +200,31 @@ class Evidence:
             with self._snapshot() as connection:
                 # The table may lag behind the events.
                 newer = newer_states(connection, events.c.entity == entity, events.c.key > last)
-                keys = connection.execute(_KEYS, {"entity": entity, "last": last}).scalars().all()
-            there = set(keys)
+                keys = list(connection.execute(_KEYS, {"entity": entity, "last": last}).scalars())
             end = keys[-1] if len(keys) == _KEYS_AT_ONCE else None
-            for key, state in newer.items():
-                if end is None or key.key <= end:
-                    (there.discard if state.fields is None else there.add)(key.key)
-            if there:
-                yield sorted(there)
+            if newer:
+                there = set(keys)
+                for key, state in newer.items():
+                    if end is None or key.key <= end:
+                        (there.discard if state.fields is None else there.add)(key.key)
+                keys = sorted(there)
+            if keys:
+                yield keys
             last = end
+
+    def unlisted(self, entity: str, listed: AbstractSet[str], there: int, position: int) -> list[str]:
+        """Return the keys of all entities of a kind that are there and not `listed`.
+
+        `there` of those listed were there while the log stood at `position`.
+        """
+        with self._snapshot() as connection:
+            moment, lagging = _moment_and_lag(connection)
+            # If it still stands there and has no more of them than were listed, it has no other: counting says so.
+            if moment.position == position and not lagging:
+                count = connection.execute(_COUNT, {"entity": entity}).scalar_one()
+                if count == there:
+                    return []
+        return [key for keys in self.keys(entity) for key in keys if key not in listed]
 
     def changed(self, entity: str, since: int, limit: int) -> list[str]:
         """Return the keys of a kind with an event after position `since`, those changed last first."""
@@ -284,12 +302,11 @@ class Evidence:
         """Read everything as of one moment, whatever is committed meanwhile."""
         with self._engine.connect() as connection:
             # The engine is in autocommit, where each statement would see another moment.
-            on_sqlite = connection.dialect.name == "sqlite"
-            connection.exec_driver_sql("BEGIN" if on_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ")
+            execute(connection, "BEGIN" if _on_sqlite(connection) else "BEGIN ISOLATION LEVEL REPEATABLE READ")
             try:
                 yield connection
             finally:
-                connection.exec_driver_sql("ROLLBACK")
+                execute(connection, "ROLLBACK")
 
 
 def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -297,15 +314,12 @@ def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
 
 
+_IntentRow: TypeAlias = Any
+"""The columns of `_INTENTS`."""
 _UNSETTLED: Final = tuple(outcome.value for outcome in UNSETTLED)
 _INTENTS: Final[sa.Select[Any]] = sa.select(
     intents.c.id, intents.c.phase, intents.c.entity, intents.c.key, intents.c.procedure, intents.c.outcome
 )
-_HEAD: Final = sa.select(log.c.position, log.c.last_intent, log.c.folded)
-# Written as the partial index is, so that the database uses it.
-_PENDING: Final = _INTENTS.where(
-    intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])
-).order_by(intents.c.id)
 _UNMAPPED: Final = (
     sa.select(intents).where(intents.c.phase.is_(None), intents.c.outcome == "applied").order_by(intents.c.id.desc())
 ).limit(1000)
@@ -323,9 +337,33 @@ _KEYS: Final = (
     .order_by(states.c.key)
     .limit(_KEYS_AT_ONCE)
 )
-_STATES: Final = sa.select(states.c.key, states.c.fields, states.c.position).where(
-    states.c.entity == sa.bindparam("entity"), states.c.key.in_(sa.bindparam("keys", expanding=True))
+_COUNT: Final = (
+    sa.select(sa.func.count())
+    .select_from(states)
+    .where(states.c.entity == sa.bindparam("entity"), states.c.fields.is_not(None))
 )
+
+# These are asked at every look, so they go to the driver as they are; see `shadow.dialect.execute`.
+_HEAD: Final = str(sa.select(log.c.position, log.c.last_intent, log.c.folded))
+# Written as the partial index is, so that the database uses it.
+_PENDING: Final = str(
+    _INTENTS.where(intents.c.outcome.in_([sa.literal_column(f"'{outcome}'") for outcome in _UNSETTLED])).order_by(
+        intents.c.id
+    )
+)
+
+
+@cache
+def _states_of(on_sqlite: bool, count: int) -> str:
+    """Return the statement that takes a kind of entity and so many of its keys."""
+    mark = "?" if on_sqlite else "%s"
+    marks = ", ".join([mark] * count)
+    # Spelled from constants; values are always parameters.
+    return f"SELECT key, fields, position FROM states WHERE entity = {mark} AND key IN ({marks})"  # noqa: S608
+
+
+def _on_sqlite(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "sqlite"
 
 
 def _moment(connection: sa.Connection) -> Moment:
@@ -334,16 +372,18 @@ def _moment(connection: sa.Connection) -> Moment:
 
 def _moment_and_lag(connection: sa.Connection) -> tuple[Moment, bool]:
     """Return where the log stands, and whether its table of states lags behind its events."""
-    head = connection.execute(_HEAD).one_or_none()
-    unsettled = tuple(_open_intent(row) for row in connection.execute(_PENDING))
+    head = execute(connection, _HEAD).fetchone()
+    unsettled = tuple(map(_open_intent, execute(connection, _PENDING).fetchall()))
     if head is None:
         return Moment(0, 0, unsettled), False
-    return Moment(head.position, head.last_intent, unsettled), head.folded < head.position
+    position, last_intent, folded = head
+    return Moment(position, last_intent, unsettled), folded < position
 
 
-def _open_intent(row: sa.Row[Any]) -> OpenIntent:
-    key = None if row.key is None else EntityKey(row.entity, row.key)
-    return OpenIntent(row.id, row.phase, key, row.procedure, row.outcome == "in_doubt")
+def _open_intent(row: _IntentRow) -> OpenIntent:
+    number, phase, entity, key, procedure, outcome = row
+    named = None if key is None else EntityKey(entity, key)
+    return OpenIntent(number, phase, named, procedure, outcome == "in_doubt")
 
 
 def _past_intent(row: sa.Row[Any]) -> PastIntent:

@@ -7,8 +7,6 @@ memory at a time, and notices entities that a cursor steps over.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,14 +21,10 @@ from reconcile.compare import Fields
 from reconcile.cursors import Edge, moved
 from reconcile.errors import LegacyUnreachable, QueryFailed, QueryRefused, ReconcileError
 from reconcile.pace import Limits, Pace, pause
+from reconcile.road import ClientRoad, Received, Road, StraightRoad, trust
 from shadow import json
 from shadow.contract import ExpressionError
 from shadow.json import Json
-
-if importlib.util.find_spec("sniffio") is None:
-    # httpcore asks for this optional module several times in each request, and a module that is not there is looked
-    # for on the disk each time: a quarter of a request's cost. This says for good that it is not there.
-    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 ATTEMPTS: Final = 6
 UNESCAPED: Final = "!'()*~"
@@ -118,17 +112,27 @@ async def open_legacy(
     """Open a legacy at `url`, base path included, for the length of a block. `timeout` is in seconds per answer."""
     pace = Pace(limits or Limits(), clock=time.monotonic, sleep=sleep)
     connections = httpx.Limits(max_connections=(limits or Limits()).concurrency + 1)
+    context = trust(url)
     # Proxies named in the environment are for the internet; the legacy is a neighbour.
-    async with httpx.AsyncClient(headers=headers, timeout=timeout, limits=connections, trust_env=False) as client:
-        yield Legacy(client, url, wire=wire or PlainWire(), pace=pace)
+    async with (
+        httpx.AsyncClient(
+            headers=headers, timeout=timeout, limits=connections, verify=context, trust_env=False
+        ) as client,
+        StraightRoad(client, url.rstrip("/"), limits=connections, ssl_context=context) as road,
+    ):
+        yield Legacy(client, url, wire=wire or PlainWire(), pace=pace, road=road)
 
 
 class Legacy:
     """Reads one legacy. Raises `LegacyUnreachable`, `QueryRefused` or `QueryFailed`, never httpx's own errors."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, *, wire: Wire, pace: Pace) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, url: str, *, wire: Wire, pace: Pace, road: Road | None = None
+    ) -> None:
+        """Without a `road` the client sends queries too."""
         self._client = client
         self._url = url.rstrip("/")
+        self._road = road or ClientRoad(client, self._url)
         self._wire = wire
         self._pace = pace
 
@@ -139,25 +143,24 @@ class Legacy:
 
     async def reach(self) -> None:
         """Find out at once whether anything answers at all, whatever it says; raises LegacyUnreachable."""
-        if await self._get(self._url) is None:
+        if await self._get("", "") is None:
             raise self._unreachable()
 
     async def query(self, procedure: str, input: Json, *, attempts: int = ATTEMPTS) -> Json:  # noqa: A002  tRPC's word
         """Return the output of one query; asks again, ever more slowly, while the legacy is busy or away."""
         text = quote(json.encode(self._wire.encode(input)), safe=UNESCAPED)
-        target = f"{self._url}/{procedure}?input={text}"
         failures = 0
         while True:
-            response = await self._get(target)
-            answer = _read(response, self._wire)
+            received = await self._get(procedure, f"input={text}")
+            answer = _read(received, self._wire)
             if isinstance(answer, Answered):
                 return answer.output
             if isinstance(answer, Refused):
                 raise _refusal(procedure, answer)
             failures += 1
             if failures >= attempts:
-                raise self._failure(procedure, answer, failures, answered=response is not None)
-            self._pace.leave_alone(pause(failures, response.headers.get("retry-after") if response else None))
+                raise self._failure(procedure, answer, failures, answered=received is not None)
+            self._pace.leave_alone(pause(failures, received.retry_after if received else None))
 
     async def mutate(self, procedure: str, input: Json) -> Answer:  # noqa: A002  tRPC's word
         """Send one mutation, once; returns what the legacy said, Busy when nobody knows what became of it."""
@@ -237,18 +240,13 @@ class Legacy:
     def _unreachable(self) -> LegacyUnreachable:
         return LegacyUnreachable(f"the legacy does not answer at {self._url}: is it running, is the address right?")
 
-    async def _get(self, target: str) -> httpx.Response | None:
+    async def _get(self, procedure: str, query: str) -> Received | None:
         async with self._pace.turn():
-            try:
-                return await self._client.get(target)
-            except httpx.HTTPError:
-                return None
+            return await self._road.get(procedure, query)
 
 
-def _read(response: httpx.Response | None, wire: Wire) -> Answer:
-    if response is None:
-        return Busy("no answer")
-    return read_answer(response.status_code, response.content, wire)
+def _read(received: Received | None, wire: Wire) -> Answer:
+    return Busy("no answer") if received is None else read_answer(received.status, received.body, wire)
 
 
 def _refusal(procedure: str, answer: Refused) -> QueryRefused:

@@ -1,17 +1,19 @@
 """Every entity of a kind compared exactly, without stopping anybody.
 
 For each kind of entity there are two passes. The first reads the legacy's list page by page and proves most keys
-equal with one look at the log per page. What it could not prove goes to the second pass, key by key, with retries.
-Keys that only the log knows go there too. Nothing is called a difference unless the log stood still around the read
-(`reconcile.compare.decide`).
+equal with one look at the log for some pages. What it could not prove goes to the second pass, key by key, with
+retries. Keys that only the log knows go there too. Nothing is called a difference unless the log stood still around
+the read (`reconcile.compare.decide`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeAlias
 
@@ -41,6 +43,12 @@ SETTLING: Final = 0.05
 """Seconds before a key is looked at again; doubles with each attempt."""
 STREAMING: Final = 0.5
 """Seconds between two looks at what a stream may be writing."""
+LOOK: Final = 0.01
+"""Seconds for which pages may come in before the log is looked at; one that takes longer has a look of its own.
+
+What was written since the look before has to be compared again, so the time between two is short."""
+AT_ONCE: Final = 400
+"""Keys for which the log is looked at without waiting for more pages; a single page may have more."""
 SAME: Final = Comparison(())
 PATIENCE: Final = 5
 """How often an open intent is asked again which keys it touched."""
@@ -101,7 +109,8 @@ class Tally:
     """What is known so far about one kind of entity."""
 
     planned: int = 0
-    matched: int = 0
+    equal: list[str] = field(default_factory=list)
+    """The keys that were found equal."""
     in_one_look: int = 0
     differing: list[Difference] = field(default_factory=list)
     unverified: dict[str, Unverified] = field(default_factory=dict)
@@ -110,6 +119,11 @@ class Tally:
     untold: int = 0
     """Secrets that could not be compared for want of the key."""
     stuck: bool = False
+
+    @property
+    def matched(self) -> int:
+        """How many keys were found equal."""
+        return len(self.equal)
 
     @property
     def checked(self) -> int:
@@ -143,6 +157,12 @@ class Source(Protocol):
     def keys(self, entity: str) -> Iterable[list[str]]:
         """Return the keys of all entities of a kind that are there."""
 
+    def unlisted(self, entity: str, listed: AbstractSet[str], there: int, position: int) -> list[str]:
+        """Return the keys of all entities of a kind that are there and not `listed`.
+
+        `there` of those listed were there while the log stood at `position`.
+        """
+
     def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], Mapping[EntityKey, int]]:
         """Return which of these intents are unsettled, and which keys the others touched."""
 
@@ -151,7 +171,7 @@ class Shows(Protocol):
     """What the passes ask of the legacy; `Legacy` is the real one."""
 
     def pages(self, kind: EntityKind, traversal: Traversal) -> AsyncIterator[Mapping[str, Fields]]:
-        """Yield the list of a kind page by page."""
+        """Yield the list of a kind page by page, each key once; `traversal.seen` has all of them in the end."""
 
     async def one(self, kind: EntityKind, key: str) -> Fields | None:
         """Return the fields of one entity, None when there is none."""
@@ -167,6 +187,7 @@ class Passes:
         method: Method,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
         progress: Callable[[Progress], None] = lambda _: None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
@@ -174,16 +195,18 @@ class Passes:
         self._evidence = evidence
         self._method = method
         self._sleep = sleep
+        self._clock = clock
         self._progress = progress
         self._checkpoint = checkpoint
 
     def over(self, evidence: Source) -> Passes:
         """Return the same passes over another log; they tell nobody how far they are."""
-        return Passes(self._legacy, evidence, self._method, sleep=self._sleep)
+        return Passes(self._legacy, evidence, self._method, sleep=self._sleep, clock=self._clock)
 
     def sampling(self, size: int) -> Passes:
         """Return the same passes with samples of another size."""
-        return Passes(self._legacy, self._evidence, replace(self._method, sample=size), sleep=self._sleep)
+        method = replace(self._method, sample=size)
+        return Passes(self._legacy, self._evidence, method, sleep=self._sleep, clock=self._clock)
 
     async def compare_all(self, plan: Plan) -> Tally:
         """Compare every entity of a kind that the legacy lists or the log has."""
@@ -234,49 +257,60 @@ class Passes:
     # -- the first pass: pages ---------------------------------------------------------------------------------
 
     async def _first_pass(self, plan: Plan, tally: Tally) -> list[str]:
-        """Prove what a page at a time can prove; return the keys that need a closer look."""
+        """Prove what some pages at a time can prove; return the keys that need a closer look."""
         suspects: list[str] = []
         traversal = Traversal()
         pages = self._legacy.pages(plan.kind, traversal)
         before = await asyncio.to_thread(self._evidence.moment)
-        page = await anext(pages, None)
-        while page is not None:
-            after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, list(page), before)
-            # The next page is on its way while this one is judged; the moment of this reading is the one before it.
+        start, there = before.position, 0
+        shown = await self._shown(pages)
+        while shown:
+            after = await asyncio.to_thread(self._evidence.reading, plan.kind.name, list(shown), before)
+            there += sum(fields is not None for fields, _ in after.states.values())
+            # The next pages are on their way while these are judged; the moment of this reading is the one before them.
             following, unproven = await asyncio.gather(
-                anext(pages, None), self._judged(plan, page, before, after, tally)
+                self._shown(pages), self._judged(plan, shown, before, after, tally)
             )
             suspects += unproven
             self._tell(plan, tally, tally.planned + len(suspects))
-            before, page = after.moment, following
+            before, shown = after.moment, following
         tally.stuck = traversal.stuck
-        for keys in await self._logged_pages(plan.kind.name):
-            suspects += [key for key in keys if key not in traversal.seen]
-        return suspects
+        unlisted = await asyncio.to_thread(self._evidence.unlisted, plan.kind.name, traversal.seen, there, start)
+        return suspects + unlisted
+
+    async def _shown(self, pages: AsyncIterator[Mapping[str, Fields]]) -> dict[str, str]:
+        """Read as many pages as one look at the log serves, as text by key; it is empty when none are left.
+
+        A look costs more than what it says of a key, so pages that come fast share one.
+        """
+        shown: dict[str, str] = {}
+        until = self._clock() + LOOK
+        async for page in pages:
+            shown.update({key: json.encode(fields).decode() for key, fields in page.items()})
+            if shown and (len(shown) + len(page) > AT_ONCE or self._clock() >= until):
+                break
+        return shown
 
     async def _judged(
-        self, plan: Plan, page: Mapping[str, Fields], before: Moment, after: Reading, tally: Tally
+        self, plan: Plan, shown: Mapping[str, str], before: Moment, after: Reading, tally: Tally
     ) -> list[str]:
-        """Count what a page proves equal; return the keys that it does not."""
+        """Count what a look proves equal; return the keys that it does not."""
         if plan.kind.listing is not None and plan.kind.listing.partial:
-            return list(page)
-        suspects = []
+            return list(shown)
+        suspects: list[str] = []
         moving = stirred(plan.kind.name, before, after)
-        for key, fields in page.items():
+        for key, text in shown.items():
             logged, position = after.states.get(key, (None, 0))
             if key in moving or position > before.position or logged is None:
                 suspects.append(key)
                 continue
-            if json.encode(fields).decode() == logged:
-                comparison = SAME
-            else:
-                comparison = self._compare(plan, fields, json.decode(logged))
+            comparison = SAME if text == logged else self._compare(plan, json.decode(text), json.decode(logged))
             if comparison.differences:
                 suspects.append(key)
                 continue
             tally.planned += 1
             tally.in_one_look += 1
-            _count_match(tally, comparison)
+            _count_match(tally, key, comparison)
         return suspects
 
     # -- the second pass: keys ---------------------------------------------------------------------------------
@@ -284,7 +318,7 @@ class Passes:
     async def _second_pass(self, plan: Plan, suspects: Sequence[str], tally: Tally) -> None:
         proven = self._checkpoint.proven(plan.kind.name) if self._checkpoint else set[str]()
         pending = [key for key in suspects if key not in proven]
-        tally.matched += len(suspects) - len(pending)
+        tally.equal += [key for key in suspects if key in proven]
         seen: dict[str, Sight] = {}
         for attempt in range(1, self._method.attempts + 1):
             if not pending:
@@ -434,11 +468,8 @@ class Passes:
 
     # -- the log's keys ----------------------------------------------------------------------------------------
 
-    async def _logged_pages(self, entity: str) -> list[list[str]]:
-        return await asyncio.to_thread(lambda: list(self._evidence.keys(entity)))
-
     async def _logged(self, entity: str) -> list[str]:
-        return [key for keys in await self._logged_pages(entity) for key in keys]
+        return await asyncio.to_thread(lambda: [key for keys in self._evidence.keys(entity) for key in keys])
 
     def _tell(self, plan: Plan, tally: Tally, planned: int) -> None:
         self._progress(Progress(plan.kind.name, planned, tally.checked, len(tally.differing)))
@@ -447,7 +478,7 @@ class Passes:
 def _count(tally: Tally, key: str, verdict: Verdict, comparison: Comparison, legacy: Fields | None) -> None:
     match verdict:
         case Match():
-            _count_match(tally, comparison)
+            _count_match(tally, key, comparison)
         case Mismatch(position):
             tally.differing.append(Difference(key, position, comparison, legacy))
             _count_set_aside(tally, comparison)
@@ -455,8 +486,8 @@ def _count(tally: Tally, key: str, verdict: Verdict, comparison: Comparison, leg
             tally.unverified[key] = verdict
 
 
-def _count_match(tally: Tally, comparison: Comparison) -> None:
-    tally.matched += 1
+def _count_match(tally: Tally, key: str, comparison: Comparison) -> None:
+    tally.equal.append(key)
     if comparison is not SAME:
         _count_set_aside(tally, comparison)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,6 +47,10 @@ class Overlaid:
     def keys(self, entity: str) -> list[list[str]]:
         """See Evidence."""
         return list(self._evidence.keys(entity))
+
+    def unlisted(self, entity: str, listed: AbstractSet[str], there: int, position: int) -> list[str]:
+        """See Evidence."""
+        return self._evidence.unlisted(entity, listed, there, position)
 
     def touched(self, ids: Sequence[int]) -> tuple[frozenset[int], Mapping[EntityKey, int]]:
         """See Evidence."""
@@ -103,8 +108,11 @@ def _apart(planted: Sequence[Planted]) -> list[list[Planted]]:
 def _specimens(source: Source, evidence: Evidence, plan: Plan, tally: Tally, seed: int) -> list[Specimen]:
     """Choose some entities that were found equal, as the log has them."""
     name = plan.kind.name
-    doubtful = {difference.key for difference in tally.differing} | tally.unverified.keys()
-    keys = [key for page in source.keys(name) for key in page if key not in doubtful]
+    keys: Sequence[str] = tally.equal
+    if len(keys) < SPECIMENS:
+        # So few were compared that others have to stand in.
+        doubtful = {difference.key for difference in tally.differing} | tally.unverified.keys()
+        keys = [key for page in source.keys(name) for key in page if key not in doubtful]
     # A seed makes a run repeatable; nothing secret hangs on it.
     chosen = random.Random(seed).sample(keys, min(SPECIMENS, len(keys)))  # noqa: S311
     reading = source.reading(name, chosen, source.moment())
