@@ -83,10 +83,17 @@ class Proxy:
     def __post_init__(self) -> None:
         passage = Passage(self.mirror, self.upstream, self.transformer, self.forwarding, self.refuse)
         read_headers = frozenset({b"content-type", idempotency.HEADER, self.actor_header} - {b""})
-        object.__setattr__(self, "plans", Plans(self.contract))
+        object.__setattr__(self, "plans", Plans(self.contract, self._set_apart))
         object.__setattr__(self, "passage", passage)
         object.__setattr__(self, "read_headers", read_headers)
-        express = Express(self.upstream, self.forwarding, self.refuse, self._only_passes, self.metrics.forwarded)
+        express = Express(
+            self.upstream,
+            self.forwarding,
+            self.refuse,
+            self.procedures.learned,
+            self._ordinary,
+            self.metrics.forwarded,
+        )
         object.__setattr__(self, "express", express)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,15 +117,9 @@ class Proxy:
         """Take what can go on at once, without a task (see `proxy.http1`); tells whether that is so."""
         return self._depart(exchange) if exchange.method == "POST" else self.express(exchange)
 
-    def _only_passes(self, raw_path: bytes) -> bool:
-        """Tell whether a GET goes through with nothing told, tapped, learned or answered here, whatever its query."""
-        return self._ordinary(raw_path) and self.procedures.learned(raw_path)
-
     def _ordinary(self, raw_path: bytes) -> bool:
         """Tell whether nothing that the proxy itself answers or taps can be meant by a path."""
-        if b"%" in raw_path or raw_path.startswith(_RESERVED):
-            return False
-        return self.plans.ordinary(raw_path, self._set_apart)
+        return self.plans.ordinary(raw_path) and not raw_path.startswith(_RESERVED)
 
     def _depart(self, exchange: Exchange) -> bool:
         """Send a request's mutations on the express road if they are fit for it; tells whether they are."""

@@ -22,7 +22,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -32,6 +32,9 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from proxy.framing import Pairs, Refused, has_no_body, origin_target, trailer_fields
+
+if TYPE_CHECKING:
+    from proxy.upstream import Answer
 
 logger = structlog.get_logger(__name__)
 
@@ -128,6 +131,11 @@ class Exchange:
         return self.complete and not odd
 
     @property
+    def bare(self) -> bool:
+        """Whether it is plain, and nothing but its head."""
+        return not self._body and self.plain
+
+    @property
     def body(self) -> bytes:
         """What is here of the request's body and was not received yet."""
         pieces = self._body
@@ -147,13 +155,30 @@ class Exchange:
         """Whether a task works for it."""
         return self._task is not None
 
-    def respond(
-        self, status: int, reason: bytes | None, headers: Pairs, body: bytes, trailers: Sequence[Header] = ()
-    ) -> None:
+    def respond(self, status: int, headers: Pairs, body: bytes) -> None:
         """Answer with all there is, now; does nothing once the client has gone."""
         if not self.disconnected:
-            self._send_start(status, reason, headers)
-            self._send_body(body, False, trailers)
+            self._send_start(status, None, headers)
+            self._send_body(body, False, ())
+
+    def pass_on(self, answer: Answer, body: bytes) -> None:
+        """Answer with what the legacy answered, whose whole body this is; does nothing once the client has gone."""
+        if self.disconnected:
+            return
+        if answer.length < 0:
+            self._send_start(answer.status, answer.reason, answer.headers)
+            self._send_body(body, False, answer.trailers)
+            return
+        # A head that was read by `proxy.framing` needs no second look: it says how long the body is, and nothing else.
+        self.started = self.ended = True
+        self.answer_headers = answer.headers
+        connection = self._connection
+        if connection.stopping:
+            self.keep_alive = False
+        end = b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n"
+        lines = [_status_line(answer.status, answer.reason), *map(b": ".join, answer.headers), end + body]
+        connection.write(b"\r\n".join(lines))
+        connection.answered(self)
 
     async def receive(self) -> dict[str, Any]:
         """Return all of the body that is here; after its end wait until the client goes or the answer has ended."""
@@ -323,7 +348,7 @@ class Exchange:
         if self.started:
             self._connection.cut()
         else:
-            self.respond(500, None, _FAILED, b"Internal Server Error")
+            self.respond(500, _FAILED, b"Internal Server Error")
 
     def give_up(self) -> None:
         """Have a task that works for this exchange cancelled; if there is none, cut the connection."""
@@ -618,7 +643,8 @@ class HttpProtocol(asyncio.Protocol):
             self._running = self._queue.popleft()
             self.loop.call_soon(self._begin)
             return
-        self.resume_reading()
+        if self._paused:
+            self.resume_reading()
         self._idle_or_close(exchange)
 
     def _idle_or_close(self, exchange: Exchange) -> None:

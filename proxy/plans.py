@@ -31,8 +31,10 @@ Planned: TypeAlias = Plan | NotCalls | Refused
 class Plans:
     """Reads targets by one contract."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, apart: Callable[[str], bool] = lambda path: False) -> None:
+        """Procedures that are set `apart` are not the legacy's alone."""
         self._contract = contract
+        self._apart = apart
         self._posted: dict[tuple[bytes, bytes], Planned] = {}
         self._ordinary: dict[bytes, bool] = {}
 
@@ -48,11 +50,11 @@ class Plans:
             procedures=self._contract.mutations,
         )
 
-    def ordinary(self, raw_path: bytes, apart: Callable[[str], bool]) -> bool:
-        """Tell whether this path, whatever its query, names no procedure that is set `apart`; remembered."""
+    def ordinary(self, raw_path: bytes) -> bool:
+        """Tell whether this path, plainly written, names no procedure that is set apart, whatever its query."""
         known = self._ordinary.get(raw_path)
         if known is None:
-            known = not any(map(apart, self._names(raw_path)))
+            known = b"%" not in raw_path and not any(map(self._apart, self._names(raw_path)))
             if len(self._ordinary) < MOST:
                 self._ordinary[raw_path] = known
         return known

@@ -10,7 +10,7 @@ unknown counts as a mutation. What was learned is forgotten after a while, becau
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from proxy.forward import Send
@@ -94,13 +94,14 @@ class Procedures:
         """Tell whether a call of this procedure surely changes nothing."""
         return self.kind(path) in READS
 
-    def learned(self, raw_path: bytes) -> bool:
-        """Tell whether there is nothing to be learned from the answer to a GET any more."""
-        return raw_path in self._seen or len(self._seen) >= MOST_PATHS
+    @property
+    def learned(self) -> Container[bytes]:
+        """The paths, as they are written, of which a GET has nothing to be learned from any more."""
+        return self._seen
 
     def learning(self, send: Send, raw_path: bytes, query: bytes) -> Send:
         """Return what the answer to a GET is to be sent with: `send`, or something that learns from it, once a path."""
-        if self.learned(raw_path):
+        if raw_path in self._seen or len(self._seen) >= MOST_PATHS:
             return send
 
         async def learn(message: dict[str, object]) -> None:

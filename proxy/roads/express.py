@@ -7,7 +7,7 @@ from where it stands: no idle connection, an answer that comes in pieces, a conn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import structlog
@@ -28,17 +28,20 @@ class Express:
     upstream: Upstream
     forwarding: Forwarding
     refuse: Refuse
-    passes: Callable[[bytes], bool]
-    """Whether a GET of this path (with whatever query) only passes through, and nothing is to be learned from it."""
+    learned: Container[bytes]
+    """The paths of which a GET has nothing to be learned from any more."""
+    ordinary: Callable[[bytes], bool]
+    """Whether a request for this path, with whatever query, is not the proxy's own to answer or to listen to."""
     forwarded: Callable[[], None]
     """Called for each request that is taken."""
 
     def __call__(self, exchange: Exchange) -> bool:
         """Forward a GET if that can be done at once; returns whether."""
-        if exchange.method != "GET" or not exchange.plain or exchange.body:
+        if exchange.method != "GET" or not exchange.bare:
             return False
         target = exchange.target
-        if not self.passes(target.partition(b"?")[0]):
+        path = target.partition(b"?")[0]
+        if path not in self.learned or not self.ordinary(path):
             return False
         lines = exchange.recall(exchange.headers)
         if lines is None:
@@ -94,7 +97,7 @@ class Crossing:
             exchange.start(_Rest(exchange, answer))
             return
         try:
-            exchange.respond(answer.status, answer.reason, answer.headers, whole, answer.trailers)
+            exchange.pass_on(answer, whole)
         except Exception:
             # The legacy's connection is in order; whatever is wrong with the answer is the client's loss alone.
             logger.exception("request_failed", method=exchange.method)
@@ -111,7 +114,7 @@ class Crossing:
             exchange.start()
             return
         status, headers, body = self._refuse(exchange.scope, error.status, str(error))
-        exchange.respond(status, None, headers, body)
+        exchange.respond(status, headers, body)
 
     def _give_up(self) -> None:
         self._connection.abort(Lost("given_up", "the request was given up"))

@@ -210,7 +210,7 @@ class Flight:
         exchange.on_disconnect = exchange.on_give_up = None
         self._leave()
         try:
-            exchange.respond(answer.status, answer.reason, answer.headers, answer.whole or b"", answer.trailers)
+            exchange.pass_on(answer, answer.whole or b"")
         except Exception:
             logger.exception("request_failed", method=exchange.method)
             exchange.fail()

@@ -107,6 +107,13 @@ async def scripted(
         raise state.errors[0]
 
 
+class All:
+    """A collection that has everything."""
+
+    def __contains__(self, thing: object) -> bool:
+        return True
+
+
 EXPRESS = False
 """Whether `proxied` has the express road, and a connection to the legacy that waits for it."""
 
@@ -116,7 +123,9 @@ async def proxied(
     upstream: Upstream, *, forwarding: Forwarding = TOLD, refuse: Refuse = plain_refusal
 ) -> AsyncIterator[Server]:
     """Serve a proxy that only passes through, on a free port."""
-    express = Express(upstream, forwarding, refuse, passes=lambda path: EXPRESS, forwarded=lambda: None)
+    express = Express(
+        upstream, forwarding, refuse, learned=All(), ordinary=lambda path: EXPRESS, forwarded=lambda: None
+    )
     async with serving(PassThrough(upstream, forwarding, refuse, express), bind("127.0.0.1", 0), grace=1) as server:
         if EXPRESS:
             with suppress(NotSent):

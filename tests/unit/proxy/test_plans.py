@@ -50,10 +50,11 @@ def test_nobody_can_fill_the_memory_with_targets(monkeypatch: pytest.MonkeyPatch
         (b"/trpc/tapped", False),
         (b"/trpc/note.edit,tapped", False),
         (b"/health", True),
+        (b"/trpc/note%2Eedit", False),
     ],
 )
 def test_a_path_is_set_apart_by_every_procedure_that_it_could_name(path: bytes, ordinary: bool) -> None:
-    assert Plans(CONTRACT).ordinary(path, lambda name: name == "tapped") is ordinary
+    assert Plans(CONTRACT, lambda name: name == "tapped").ordinary(path) is ordinary
 
 
 def test_what_a_path_names_is_asked_once() -> None:
@@ -63,7 +64,7 @@ def test_what_a_path_names_is_asked_once() -> None:
         asked.append(name)
         return False
 
-    read = Plans(CONTRACT)
+    read = Plans(CONTRACT, apart)
     for _ in range(3):
-        read.ordinary(b"/trpc/note.edit", apart)
+        read.ordinary(b"/trpc/note.edit")
     assert asked == ["note.edit"]

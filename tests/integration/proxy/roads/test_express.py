@@ -16,7 +16,7 @@ from proxy.forward import TOLD, plain_refusal
 from proxy.roads.express import Express
 from proxy.server import Server, bind, serving
 from proxy.upstream import Limits, Upstream
-from tests.support.scripted import PassThrough, Script, Visit, converse, scripted, until
+from tests.support.scripted import All, PassThrough, Script, Visit, converse, scripted, until
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -53,7 +53,9 @@ async def express(script: Script, *, warm: bool = True, limits: Limits | None = 
     async with scripted(script) as legacy:
         upstream = Upstream(legacy.url, limits=limits)
         count = Count()
-        road = Express(upstream, TOLD, plain_refusal, passes=lambda path: path != b"/apart", forwarded=count)
+        road = Express(
+            upstream, TOLD, plain_refusal, learned=All(), ordinary=lambda path: path != b"/apart", forwarded=count
+        )
         app = PassThrough(upstream, TOLD, plain_refusal, road)
         async with serving(app, bind("127.0.0.1", 0), grace=5) as server:
             run = Running(server, upstream, count)
