@@ -1,6 +1,6 @@
 # Every target does its own set-up; nothing has to be installed by hand but Python 3.11+ and make.
 SHELL := /bin/bash
-PYTHON ?= python3
+PYTHON ?= $(shell scripts/interpreter)
 VENV := .venv
 STAMP := $(VENV)/.installed-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 LEGACY := examples/legacy

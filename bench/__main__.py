@@ -130,8 +130,9 @@ def _machine() -> str:
 
 def _build() -> str:
     """Tell how the interpreter was built: one with profile-guided optimisation is faster by an eighth and more."""
-    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    return "(optimised build)" if "--enable-optimizations" in options else "(built without --enable-optimizations)"
+    if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+        return "(optimised build)"
+    return "(the distribution's build)" if sys.base_prefix == "/usr" else "(built without --enable-optimizations)"
 
 
 def _version(program: str, option: str) -> str:
