@@ -128,7 +128,7 @@ class Proxy:
         if not (exchange.plain and body and len(body) <= self.max_body and self._ordinary(raw_path)):
             return False
         plan = self.plans.post(raw_path, query)
-        if not (isinstance(plan, Plan) and all(plan.rules) and all(map(self.mirror.mirrors, plan.rules))):
+        if not (isinstance(plan, Plan) and plan.mapped and self.mirror.mirrors_all(plan.phases)):
             return False
         head = self._head(exchange)
         if head is None or not self.fence.enter_open(plan.phases):

@@ -56,7 +56,11 @@ class Claims:
         """The entities that each call, by index, is known to be about."""
         self._wanted = _all_of(self.keys)
         self._strict = [key for key in self._wanted if ground.strict(key.entity)]
-        self._making = {call.index: kinds for call in calls if (kinds := kinds_made(call, received))}
+        self._making = {
+            call.index: kinds
+            for call in calls
+            if call.rule is not None and call.rule.makes_unnamed and (kinds := kinds_made(call, received))
+        }
         self._creations: dict[int, Creation] = {}
         self._held: set[EntityKey] = set()
         self._kept: set[EntityKey] = set()
@@ -107,10 +111,9 @@ class Claims:
     def shared(self) -> dict[EntityKey, list[int]]:
         """Return the entities that several of the calls are about, with the calls."""
         users: dict[EntityKey, list[int]] = {}
-        if len(self.keys) > 1:
-            for index, mine in self.keys.items():
-                for key in mine:
-                    users.setdefault(key, []).append(index)
+        for index, mine in self.keys.items():
+            for key in mine:
+                users.setdefault(key, []).append(index)
         return {key: indexes for key, indexes in users.items() if len(indexes) > 1}
 
     def of(self, index: int) -> tuple[tuple[EntityKey, ...], Creation | None]:
@@ -144,9 +147,10 @@ class Claims:
     def release(self) -> None:
         """Free everything that is left; may be repeated."""
         ground = self._ground
-        for key in self.quiet():
-            assert ground.overlaps is not None
-            ground.overlaps.again(key)
+        if self._overlapping:
+            for key in self.quiet():
+                assert ground.overlaps is not None
+                ground.overlaps.again(key)
         if self._held:
             ground.locks.release([key for key in self._strict if key in self._held and key not in self._kept])
             self._held.clear()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -14,17 +14,22 @@ from proxy.doubt import Standing
 from shadow.journal import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Tally(Collector):
-    """A counter that is counted elsewhere, where taking prometheus' lock each time would cost too much."""
+class Tallies(Collector):
+    """Counters that only the event loop counts: a look-up and an addition, without the lock of prometheus' own."""
 
-    name: str
-    about: str
-    count: Callable[[], int]
+    def __init__(self, name: str, about: str, labels: tuple[str, ...] = ()) -> None:
+        self._name = name
+        self._about = about
+        self._labels = labels
+        self.counts: dict[tuple[str, ...], int] = defaultdict(int)
+        """How often each combination of the labels' values was counted."""
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         """Return what was counted up to now."""
-        return [CounterMetricFamily(self.name, self.about, value=self.count())]
+        family = CounterMetricFamily(self._name, self._about, labels=self._labels)
+        for values, count in self.counts.items():
+            family.add_metric(values, count)
+        return [family]
 
 
 class Metrics:
@@ -32,11 +37,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._mutations = Counter(
-            "changeover_mutations",
-            "Mutations by procedure and outcome.",
-            ("procedure", "outcome", "mapped"),
-            registry=self.registry,
+        self._mutations = self._tallies(
+            "changeover_mutations", "Mutations by procedure and outcome.", ("procedure", "outcome", "mapped")
         )
         self._passed = Counter(
             "changeover_not_mirrored",
@@ -44,10 +46,8 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-        self._forwarded = 0
-        self.registry.register(
-            Tally("changeover_forwarded", "Requests passed through untouched.", lambda: self._forwarded)
-        )
+        self._forwarded = self._tallies("changeover_forwarded", "Requests passed through untouched.")
+        self._forwarded.counts[()] = 0
         self._differing = Gauge(
             "changeover_reconcile_differing",
             "Entities that differed at the last exact check of a phase.",
@@ -67,15 +67,16 @@ class Metrics:
             registry=self.registry,
         )
         self.readers = Gauge("changeover_readers", "Subscribers connected now.", registry=self.registry)
-        self._mutation = cache(self._counter)
         self._reason = cache(self._passed.labels)
 
     def mutation(self, procedure: str, outcome: Outcome | str, *, mapped: bool) -> None:
         """Count one mutation with its outcome, or with what the spool has of it."""
-        self._mutation(procedure, outcome, mapped).inc()
+        self._mutations.counts[procedure, outcome, "yes" if mapped else "no"] += 1
 
-    def _counter(self, procedure: str, outcome: Outcome | str, mapped: bool) -> Counter:
-        return self._mutations.labels(procedure, str(outcome), "yes" if mapped else "no")
+    def _tallies(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Tallies:
+        tallies = Tallies(name, about, labels)
+        self.registry.register(tallies)
+        return tallies
 
     def not_mirrored(self, reason: str) -> None:
         """Count one request that could not be mirrored."""
@@ -92,7 +93,7 @@ class Metrics:
 
     def forwarded(self) -> None:
         """Count one request that was passed through."""
-        self._forwarded += 1
+        self._forwarded.counts[()] += 1
 
     def reconciled(self, phase: str, *, differing: int, coverage: float, finished: int) -> None:
         """Show what a phase's newest exact check found; `finished` is in milliseconds."""

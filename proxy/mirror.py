@@ -15,12 +15,13 @@ to one `Attempt`, which owns the promises:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
 from msgspec.structs import replace
 
 from proxy.claims import Claims, Ground
@@ -138,6 +139,10 @@ class Mirror:
             return self.stage_of(rule.phase)[0] is not Stage.OFF
         return any(self.stage_of(phase)[0] is not Stage.OFF for phase in self.contract.phases)
 
+    def mirrors_all(self, phases: Iterable[str]) -> bool:
+        """Tell whether the calls of all these phases are mirrored."""
+        return all(self.stage_of(phase)[0] is not Stage.OFF for phase in phases)
+
     def attempt(self, calls: Sequence[Call], asked: Asked) -> Attempt:
         """Prepare the mirroring of calls that travel together; enter it before anything is forwarded."""
         return Attempt(self, calls, asked)
@@ -157,13 +162,15 @@ class NotRecorded(LogUnavailable):
     """The call was forwarded, and what became of it could not be written in time; it will be, as soon as it can."""
 
 
-@dataclass(slots=True)
-class Ahead:
+class Ahead(msgspec.Struct, frozen=True):
     """What was asked of the log before the attempt was entered, to be waited for instead of asked again."""
 
     begun: asyncio.Future[tuple[int, ...]] | None = None
-    settlements: list[Settlement] = field(default_factory=list)
+    settlements: tuple[Settlement, ...] = ()
     settled: asyncio.Future[tuple[Event, ...]] | None = None
+
+
+NOTHING_AHEAD = Ahead()
 
 
 class Attempt:
@@ -196,7 +203,7 @@ class Attempt:
         self._calls = {call.index: call for call in calls}
         self._asked = asked
         self._claims = Claims(mirror.ground, calls, asked.received)
-        self._shared = self._claims.shared()
+        self._shared = self._claims.shared() if len(calls) > 1 else {}
         self._phases = {call.rule.phase for call in calls if call.rule is not None}
         self._intents: dict[int, int] = {}
         self._spooled: dict[int, int] = {}
@@ -207,7 +214,7 @@ class Attempt:
         self._fail_open: FailOpen | None = mirror.fail_open if may_fail_open else None
         self._claimed = False
         self._begun_at = 0
-        self.ahead = Ahead()
+        self.ahead = NOTHING_AHEAD
 
     # --- the plain way, without a task -------------------------------------------------------------------------
 
@@ -232,24 +239,30 @@ class Attempt:
         reach(Point.INTENDED)
         return True
 
-    def judged_at_once(self, outcomes: Mapping[int, CallOutcome]) -> list[Settlement] | None:
-        """Return what is to be recorded of the calls; None unless it is of all of them, and none is in doubt."""
-        if len(outcomes) != len(self._intents):
+    def judged_at_once(self, outcomes: Sequence[CallOutcome]) -> tuple[Settlement, ...] | None:
+        """Return what is to be recorded of the calls, in their order; None unless it is clear of all of them."""
+        if len(outcomes) != len(self._calls):
             return None
-        calls = self._calls
-        settlements = [self._settlement(calls[index], outcome, answered=True) for index, outcome in outcomes.items()]
-        return settlements if all(settlement.outcome in PLAIN for settlement in settlements) else None
+        settlements = []
+        for call, outcome in zip(self._calls.values(), outcomes, strict=True):
+            settlement = self._settlement(call, outcome, answered=True)
+            if settlement.outcome not in PLAIN:
+                return None
+            settlements.append(settlement)
+        return tuple(settlements)
 
-    def settle_at_once(self, settlements: list[Settlement], told: Waiter[tuple[Event, ...]]) -> None:
+    def settle_at_once(self, settlements: tuple[Settlement, ...], told: Waiter[tuple[Event, ...]]) -> None:
         """Ask the log to record what was judged; raises LogUnavailable when it is closed."""
         reach(Point.ANSWERED)
-        self.ahead.settlements = settlements
+        self.ahead = Ahead(settlements=settlements)
         self._mirror.writer.settle_then(settlements, told)
 
     def settled_at_once(self) -> None:
         """Note that the outcomes are durable, and free what was claimed."""
-        for settlement in self.ahead.settlements:
-            self._close(settlement)
+        count = self._mirror.metrics.mutation
+        for call, settlement in zip(self._calls.values(), self.ahead.settlements, strict=True):
+            count(call.procedure, settlement.outcome, mapped=call.rule is not None)
+        self._intents.clear()
         self._claims.release()
         reach(Point.SETTLED)
 
@@ -386,7 +399,7 @@ class Attempt:
             return ()
         settlements: list[Settlement] = []
         try:
-            settlements = self.ahead.settlements or [
+            settlements = list(self.ahead.settlements) or [
                 self._nothing_applied(call.index, "query")
                 if call.index in reads
                 else self._settlement(call, outcome, answered=answered)
@@ -523,7 +536,7 @@ class Attempt:
 
     async def _written(self, settlements: list[Settlement]) -> tuple[Event, ...]:
         """Return the events once they are durable; insists for a while where the phase does not go on without."""
-        asked, self.ahead = self.ahead.settled, Ahead()
+        asked, self.ahead = self.ahead.settled, NOTHING_AHEAD
         try:
             return await (asked or self._mirror.writer.settle(settlements))
         except LogUnavailable:

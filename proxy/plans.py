@@ -23,6 +23,8 @@ class Plan(msgspec.Struct, frozen=True):
     calls: Calls
     rules: tuple[Rule | None, ...]
     phases: tuple[str, ...]
+    mapped: bool
+    """Whether the contract has a rule for every call."""
 
 
 Planned: TypeAlias = Plan | NotCalls | Refused
@@ -79,4 +81,4 @@ class Plans:
         if not isinstance(target, Calls):
             return target
         rules = tuple([self._contract.mutations.get(path) for path in target.paths])
-        return Plan(target, rules, tuple(sorted({rule.phase for rule in rules if rule is not None})))
+        return Plan(target, rules, tuple(sorted({rule.phase for rule in rules if rule is not None})), None not in rules)

@@ -53,7 +53,7 @@ _LARGEST = 4096
 _CROWD = 8
 """Commands in one transaction after which the next one waits for company."""
 
-_MOMENT = 0.0002
+_MOMENT = 0.0001
 """Seconds that it waits."""
 
 _REST = 1.0

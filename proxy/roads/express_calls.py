@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from proxy import idempotency
 from proxy.forward import Forwarding, Receive, Scope, Send, sender_of
@@ -194,7 +195,7 @@ class Flight:
             self._take_over().set_result(answer)
             return
         reach(Point.FORWARDED)
-        outcomes = dict(enumerate(read_answer(self._count, answer, whole, self._passage.transformer)))
+        outcomes = read_answer(self._count, answer, whole, self._passage.transformer)
         settlements = self._attempt.judged_at_once(outcomes)
         if settlements is None:
             self._take_over().set_result(answer)
@@ -222,13 +223,13 @@ class Flight:
         """Have a task go on from here; returns what it waits for, and gives it what comes for this flight."""
         if self._taken_over is not None:
             return self._taken_over
-        exchange, ahead = self._exchange, self._attempt.ahead
+        exchange, attempt = self._exchange, self._attempt
         exchange.on_disconnect = exchange.on_give_up = None
         self._taken_over = awaited = asyncio.get_running_loop().create_future()
         if self._waiting is Waiting.INTENTS:
-            ahead.begun = awaited
+            attempt.ahead = replace(attempt.ahead, begun=awaited)
         elif self._waiting is Waiting.OUTCOMES:
-            ahead.settled = awaited
+            attempt.ahead = replace(attempt.ahead, settled=awaited)
         exchange.start(self._go_on)
         return awaited
 

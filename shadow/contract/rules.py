@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+import msgspec
 
 from shadow.contract.entities import Entity, evaluate
 from shadow.contract.problems import ExpressionError
@@ -140,8 +142,7 @@ class EventRule:
             raise ExpressionError(self.procedure, f"{self.where}.{key}", str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Occasion:
+class Occasion(msgspec.Struct, frozen=True):
     """What the events of one call, or of one item, are made from."""
 
     values: Values
@@ -152,8 +153,9 @@ class Occasion:
     cause: str | None
     actor: str | None
 
-    def drafts(self, rule: EventRule) -> Iterator[Draft]:
-        """Yield the events of `rule`, one for each of its items if it has any."""
+    def drafts(self, rule: EventRule) -> list[Draft]:
+        """Return the events of `rule`, one for each of its items if it has any."""
+        drafts: list[Draft] = []
         for item in rule.items(self.values, self.keys_of):
             values = {**self.values, "item": item}
             if rule.asked_first and not rule.holds(values):
@@ -163,7 +165,8 @@ class Occasion:
                 values["key"] = key.key
                 values["state"] = self.read_state(key) if rule.reads_state else None
             if rule.asked_first or rule.holds(values):
-                yield self._draft(rule, key, values)
+                drafts.append(self._draft(rule, key, values))
+        return drafts
 
     def drafts_of_python(self, rule: PythonRule, output: Json, procedure: str, where: str) -> list[Draft]:
         """Return the events that somebody else's function makes; whatever it raises becomes an ExpressionError."""
@@ -364,7 +367,9 @@ class Rule:
         """
         values = {"input": input, "output": output, "now": now}
         occasion = Occasion(values, read_state, keys_of, now, new_id, cause, actor)
-        drafts = [draft for rule in self.events for draft in occasion.drafts(rule)]
+        drafts: list[Draft] = []
+        for rule in self.events:
+            drafts += occasion.drafts(rule)
         if self.python is not None:
             drafts += occasion.drafts_of_python(self.python, output, self.procedure, self.where)
         return tuple(drafts)
