@@ -44,6 +44,9 @@ class Sight:
 
     everything = False
 
+    def known(self, draft: Draft) -> bool | None:
+        return None
+
     async def sees(self, draft: Draft) -> bool:
         await asyncio.sleep(0)
         return draft.channel != HIDDEN
@@ -65,6 +68,9 @@ class Client:
 
     async def hello(self, cursor: Cursor) -> None:
         self.cursor = self.cursor or str(cursor)
+
+    def push(self, chunk: Chunk) -> bool:
+        return False
 
     async def write(self, chunk: Chunk) -> None:
         for _ in range(self._pauses[len(self.seen) % len(self._pauses)]):
