@@ -194,6 +194,10 @@ class Log(Reader):
     def _deliver(self, futures: Sequence[asyncio.Future[Any]], report: Report) -> None:
         self._head = Cursor(self._head.epoch, report.position)
         self._trouble = None
+        # Whoever waits for a future hears of it in the loop's next turn either way; a listener's events may go out now.
+        if report.events:
+            for listener in tuple(self._listeners):
+                self._tell(listener, report.events)
         for future, result in zip(futures, report.results, strict=True):
             if isinstance(result, LogUnavailable):
                 self._trouble = result.trouble
@@ -203,9 +207,6 @@ class Log(Reader):
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        if report.events:
-            for listener in tuple(self._listeners):
-                self._tell(listener, report.events)
 
     def _tell(self, listener: Listener, events: Sequence[Event]) -> None:
         try:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import structlog
 
@@ -68,7 +68,10 @@ class Selection:
         """Tell whether an event is wanted."""
         if self.types is not None and draft.type not in self.types:
             return False
-        return any(matches(pattern, draft.channel) for pattern in self.patterns)
+        for pattern in self.patterns:  # noqa: SIM110 - asked for every event; a generator costs more than the answer
+            if matches(pattern, draft.channel):
+                return True
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +206,7 @@ class Tail:
         if missing > len(self._ring):
             return None
         entries = self._slice(missing)
-        wanted = tuple(entry for entry in entries if selection.includes(entry.draft))
+        wanted = tuple([entry for entry in entries if selection.includes(entry.draft)])
         reached = self._head
         if len(entries) < missing:
             reached = next((entry.position for entry in reversed(entries) if entry.position is not None), 0)
@@ -261,8 +264,7 @@ class Tail:
         return Batch(kept, position, None, dropped)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A place in the ring, and the position of the last stored event before it."""
 
     sequence: int
