@@ -45,7 +45,7 @@ LARGEST_BATCH = 256
 MOST_BATCHES = 128
 """Batches that are kept for others to share, until the next entry comes."""
 
-MOST_SERVED = 64
+MOST_SERVED = 32
 """Waiting followers that are served in one turn of the loop: neither they nor whoever committed keep others waiting."""
 
 
