@@ -139,7 +139,7 @@ class Exchange:
         clients get, one right after the other: they are framed once.
         """
         connection = self._connection
-        if connection.drained is not None or self._head is not None or self.ended or self.disconnected:
+        if not piece or connection.drained is not None or self._head is not None or self.ended or self.disconnected:
             return False
         if self._chunked:
             connection.write(_chunk(piece))
@@ -626,6 +626,7 @@ def _framed(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 
+# Bytes keep their hash: looking up a piece that another client has just got costs less than framing it again.
 _chunk = lru_cache(maxsize=8)(_framed)
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}

@@ -179,11 +179,13 @@ class Tail:
 
     def _serve(self) -> None:
         """Serve the next of those who are owed something, and see to it that the rest has its turn."""
-        for _ in range(min(len(self._owed), MOST_SERVED)):
-            self._owed.popleft().serve()
-        self._serving = bool(self._owed)
-        if self._serving:
-            asyncio.get_running_loop().call_soon(self._serve)
+        try:
+            for _ in range(min(len(self._owed), MOST_SERVED)):
+                self._owed.popleft().serve()
+        finally:
+            self._serving = bool(self._owed)
+            if self._serving:
+                asyncio.get_running_loop().call_soon(self._serve)
 
     def _enter(self, waiter: _Waiter) -> None:
         for pattern in waiter.patterns:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.events import Draft, Event, matches
-from shadow.tail import MOST_SERVED, Batch, Follower, Selection, Tail
+from shadow.tail import LARGEST_BATCH, MOST_SERVED, Batch, Follower, Selection, Tail
 
 CHANNELS = ["session:a", "session:b", "config:ai"]
 
@@ -328,3 +328,19 @@ async def test_who_has_two_patterns_for_one_channel_is_given_its_event_once() ->
 
     assert taken == [[1, 2], [3]]
     assert follower.position == 3
+
+
+async def test_more_than_is_given_at_once_is_taken_by_whoever_waited_piece_by_piece() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    one = Waiting(tail, 1)
+    rest: list[int] = []
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(one.wait(0))
+        await turns(2)
+        tail.committed([log.commit("session:a") for _ in range(LARGEST_BATCH + 10)])
+        await waiting
+        while not one.followers[0].waits_next:
+            rest += positions(await one.followers[0].take())
+
+    assert [position for batch in one.taken[0] for position in batch] + rest == list(range(1, LARGEST_BATCH + 11))
