@@ -389,15 +389,13 @@ class Follower:
         batch = self._tail._since(place.sequence, self._selection)
         if batch is None or batch.sequence != self._tail._next:
             return False
-        if batch.entries and (self._taker is None or not self._offered(self._taker, batch)):
-            return False
+        if batch.entries:
+            try:
+                if self._taker is None or not self._taker(batch):
+                    return False
+            except Exception as error:  # noqa: BLE001 - it shows again where the follower takes the batch itself
+                logger.warning("follower_failed", error=type(error).__name__)
+                return False
         self._sequence = batch.sequence
         self.position = max(self.position, batch.position)
         return True
-
-    def _offered(self, taker: Taker, batch: Batch) -> bool:
-        try:
-            return taker(batch)
-        except Exception as error:  # noqa: BLE001 - it shows again where the follower takes the batch itself
-            logger.warning("follower_failed", error=type(error).__name__)
-            return False

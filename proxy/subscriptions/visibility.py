@@ -192,20 +192,16 @@ class Visibility:
         given = rule.input_for(channel, rules.suffix(channel))
         return _Question(rule, given, rule.query.encode() + b"\0" + json.encode(given) + b"\0" + rule.where.encode())
 
-    def answered(self, question: _Question, digest: bytes) -> _Verdict | None:
-        """Return what the legacy said, if it still counts."""
-        return self._fresh((digest, question.key))
-
     async def ask(self, question: _Question, credentials: Credentials, digest: bytes) -> _Verdict:
         """Return what the legacy says; raises `Unavailable` when it cannot say and has not said lately."""
         key = (digest, question.key)
-        known = self._fresh(key)
+        known = self.answered(key)
         if known is not None:
             return known
         lock = self._asking.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                known = self._fresh(key)
+                known = self.answered(key)
                 if known is None:
                     async with self._turns:
                         known = await self._decide(key, question, credentials)
@@ -214,7 +210,8 @@ class Visibility:
             if not lock.locked():
                 self._asking.pop(key, None)
 
-    def _fresh(self, key: tuple[bytes, bytes]) -> _Verdict | None:
+    def answered(self, key: tuple[bytes, bytes]) -> _Verdict | None:
+        """Return what the legacy said about whom, and about which question, if it still counts."""
         known = self._verdicts.get(key)
         if known is None or self.now() - known.at > REMEMBERED:
             return None
@@ -321,7 +318,7 @@ class SubscriberSight:
     def _known(self, rule: Open | Token | _Question) -> _Verdict | None:
         """Return what can be said without asking the legacy."""
         if isinstance(rule, _Question):
-            return self._visibility.answered(rule, self._whose())
+            return self._visibility.answered((self._digest or self._whose(), rule.key))
         return _SEEN if isinstance(rule, Open) or self._has_token else _HIDDEN
 
     def _whose(self) -> bytes:
