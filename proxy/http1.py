@@ -21,6 +21,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
@@ -223,6 +224,23 @@ class Exchange:
         else:
             raise RuntimeError(f"the message {kind!r} does not fit here in an HTTP answer")
 
+    def push(self, piece: bytes) -> bool:
+        """Write a piece of an answer of unknown length at once; False, and nothing is written, if `send` must do it.
+
+        That is so while the client does not keep up, before the head has left, and after the end. For pieces that many
+        clients get, one right after the other: they are framed once.
+        """
+        connection = self._connection
+        if not piece or connection.drained is not None or self._head is not None or self.ended or self.disconnected:
+            return False
+        if self._chunked:
+            connection.write(_chunk(piece))
+        elif self._left < 0:
+            connection.write(piece)
+        else:
+            return False
+        return True
+
     def inform(self, status: int, reason: bytes, headers: Pairs) -> None:
         """Send an interim (1xx) answer; does nothing once the answer has started, or for a client of HTTP/1.0."""
         if not (self.started or self.disconnected) and self.version == "1.1":
@@ -280,7 +298,7 @@ class Exchange:
         if self._no_body:
             wire = b""
         elif self._chunked:
-            wire = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            wire = _framed(body) if body else b""
             if not more:
                 wire += b"0\r\n" + b"".join([b"%b: %b\r\n" % pair for pair in trailers]) + b"\r\n"
         else:
@@ -718,6 +736,14 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._arm(min(self._deadline - now, HEAD_SECONDS))
 
+
+def _framed(body: bytes) -> bytes:
+    """Return a piece of a body, not empty, as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+# Bytes keep their hash: looking up a piece that another client has just got costs less than framing it again.
+_chunk = lru_cache(maxsize=8)(_framed)
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 

@@ -220,6 +220,10 @@ class Log(Reader):
     def _deliver(self, waiting: Sequence[Waiter[Any]], report: Report) -> None:
         self._head = Cursor(self._head.epoch, report.position)
         self._trouble = None
+        # Listeners first: they give events to a few who wait for them, and leave the rest for the loop's next turns.
+        if report.events:
+            for listener in tuple(self._listeners):
+                self._tell(listener, report.events)
         for told, result in zip(waiting, report.results, strict=True):
             if isinstance(result, LogUnavailable):
                 self._trouble = result.trouble
@@ -229,9 +233,6 @@ class Log(Reader):
                 told.set_exception(result)
             else:
                 told.set_result(result)
-        if report.events:
-            for listener in tuple(self._listeners):
-                self._tell(listener, report.events)
 
     def _tell(self, listener: Listener, events: Sequence[Event]) -> None:
         try:

@@ -321,7 +321,7 @@ def mask(value: Json) -> Json:
     if is_sealed(value):
         return value["mask"]
     if isinstance(value, dict):
-        return {name: mask(item) for name, item in value.items()}
+        return {name: mask(item) if isinstance(item, (dict, list)) else item for name, item in value.items()}
     if isinstance(value, list):
         return [mask(item) for item in value]
     return value

@@ -8,6 +8,9 @@ Followers of the same channels at the same place get the same `Batch`, so that w
 the wire) is made once for all of them. A follower that waits is woken only by what it asked for: a commit costs as
 much as there are followers of its channels, not as there are followers.
 
+Waking a coroutine costs as much as all that is done for its client. So whoever waits may leave a function that takes
+what comes at once; the coroutine sleeps on, and is woken only for what that function does not take.
+
 Ephemeral events live only in the ring: they are seen by those who are live, and never move a position.
 """
 
@@ -18,13 +21,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import structlog
 
 from shadow.events import RETENTION, Draft, Event, matches
 from shadow.tasks import Tasks
 
+logger = structlog.get_logger(__name__)
+
 ReadLog: TypeAlias = Callable[["Selection", int, int], Awaitable[list[Event]]]
 """Reads up to `limit` events of a selection after a position: (selection, after, limit)."""
+
+Taker: TypeAlias = Callable[["Batch"], bool]
+"""Takes a batch without waiting; False if that cannot be, and then nothing of it was taken."""
 
 MOST_READS = 4
 """Pages of the log that are read at once, so that a storm of followers leaves threads for everybody else."""
@@ -34,6 +44,9 @@ LARGEST_BATCH = 256
 
 MOST_BATCHES = 128
 """Batches that are kept for others to share, until the next entry comes."""
+
+MOST_SERVED = 32
+"""Waiting followers that are served in one turn of the loop: neither they nor whoever committed keep others waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,10 @@ class Selection:
         """Tell whether an event is wanted."""
         if self.types is not None and draft.type not in self.types:
             return False
-        return any(matches(pattern, draft.channel) for pattern in self.patterns)
+        for pattern in self.patterns:  # noqa: SIM110 - asked for every event; a generator costs more than the answer
+            if matches(pattern, draft.channel):
+                return True
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +102,12 @@ class Batch:
     encodings: dict[str, object] = field(default_factory=dict)
     """What was made of the whole batch by format, made once and shared by all followers."""
 
+    def of(self, entries: Sequence[Entry]) -> Batch:
+        """Return the batch with only these of its entries; the batch itself if these are all."""
+        if len(entries) == len(self.entries):
+            return self
+        return Batch(tuple(entries), self.position, self.sequence)
+
 
 class Tail:
     """The newest entries and a way to wait for more; used from the event loop only."""
@@ -97,6 +119,8 @@ class Tail:
         self._next = 0
         self._head = head
         self._waiting: dict[str, set[_Waiter]] = {}
+        self._owed: deque[_Waiter] = deque()
+        self._serving = False
         self._batches: dict[tuple[int, Selection], Batch] = {}
         self._reads: dict[tuple[int, Selection], asyncio.Task[Batch]] = {}
         self._tasks = Tasks()
@@ -108,7 +132,10 @@ class Tail:
         return self._head
 
     def committed(self, events: Sequence[Event]) -> None:
-        """Take note of events that were committed, in order; wakes the followers of their channels."""
+        """Take note of events that were committed, in order, and give them to those who wait for their channels.
+
+        The first of these have them when this returns, the others in the turns of the loop that follow.
+        """
         place = _Place(self._next, self._head)
         for event in events:
             self._append(event.draft, event.position)
@@ -122,10 +149,15 @@ class Tail:
         self._append(draft, None)
         self._wake(place, {draft.channel})
 
-    def follow(self, patterns: Sequence[str], after: int, types: Iterable[str] | None = None) -> Follower:
-        """Return a follower that will see everything of `patterns` (and `types`) after position `after`."""
+    def follow(
+        self, patterns: Sequence[str], after: int, types: Iterable[str] | None = None, taker: Taker | None = None
+    ) -> Follower:
+        """Return a follower that will see everything of `patterns` (and `types`) after position `after`.
+
+        While it waits at the live end, what comes is offered to `taker`, in order with what it takes itself.
+        """
         selection = Selection(tuple(patterns), None if types is None else frozenset(types))
-        return Follower(self, selection, after)
+        return Follower(self, selection, after, taker)
 
     def _append(self, draft: Draft, position: int | None) -> None:
         self._batches.clear()
@@ -133,7 +165,7 @@ class Tail:
         self._next += 1
 
     def _wake(self, place: _Place, channels: set[str]) -> None:
-        """Wake those who wait for one of `channels`; nothing before `place` was for them."""
+        """Serve those who wait for one of `channels`; nothing before `place` was for them."""
         for pattern, waiters in self._waiting.items():
             named = (
                 pattern in channels
@@ -141,8 +173,19 @@ class Tail:
                 else any(channel.startswith(pattern[:-1]) for channel in channels)
             )
             if named:
-                for waiter in waiters:
-                    waiter.wake(place)
+                self._owed.extend([waiter for waiter in waiters if waiter.owe(place)])
+        if not self._serving:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Serve the next of those who are owed something, and see to it that the rest has its turn."""
+        try:
+            for _ in range(min(len(self._owed), MOST_SERVED)):
+                self._owed.popleft().serve()
+        finally:
+            self._serving = bool(self._owed)
+            if self._serving:
+                asyncio.get_running_loop().call_soon(self._serve)
 
     def _enter(self, waiter: _Waiter) -> None:
         for pattern in waiter.patterns:
@@ -165,7 +208,7 @@ class Tail:
         if missing > len(self._ring):
             return None
         entries = self._slice(missing)
-        wanted = tuple(entry for entry in entries if selection.includes(entry.draft))
+        wanted = tuple([entry for entry in entries if selection.includes(entry.draft)])
         reached = self._head
         if len(entries) < missing:
             reached = next((entry.position for entry in reversed(entries) if entry.position is not None), 0)
@@ -223,8 +266,7 @@ class Tail:
         return Batch(kept, position, None, dropped)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A place in the ring, and the position of the last stored event before it."""
 
     sequence: int
@@ -232,19 +274,36 @@ class _Place:
 
 
 class _Waiter:
-    """A follower that waits; woken with the first place of the ring that may hold something for it."""
+    """A follower that waits, and the first place of the ring that may hold something it was not given."""
 
-    __slots__ = ("future", "patterns", "place")
+    __slots__ = ("future", "patterns", "place", "takes")
 
-    def __init__(self, patterns: tuple[str, ...], future: asyncio.Future[None]) -> None:
+    def __init__(
+        self, patterns: tuple[str, ...], takes: Callable[[_Place], bool], future: asyncio.Future[None]
+    ) -> None:
         self.patterns = patterns
+        self.takes = takes
         self.future = future
         self.place: _Place | None = None
 
-    def wake(self, place: _Place | None) -> None:
-        """End the waiting; the first place given counts."""
+    def owe(self, place: _Place) -> bool:
+        """Note that there may be something from `place` on; False if it was owed something before."""
         if self.place is None:
             self.place = place
+            return True
+        return False
+
+    def serve(self) -> None:
+        """Let the follower take what it is owed, or else end its waiting: it goes on from the place that is noted."""
+        if self.place is None or self.future.done():
+            return
+        if self.takes(self.place):
+            self.place = None
+        else:
+            self.future.set_result(None)
+
+    def wake(self) -> None:
+        """End the waiting."""
         if not self.future.done():
             self.future.set_result(None)
 
@@ -252,10 +311,11 @@ class _Waiter:
 class Follower:
     """One reader's place: everything of its selection up to `position` was given to it."""
 
-    __slots__ = ("_nudged", "_selection", "_sequence", "_tail", "_waiter", "position")
+    __slots__ = ("_nudged", "_selection", "_sequence", "_tail", "_taker", "_waiter", "position")
 
-    def __init__(self, tail: Tail, selection: Selection, after: int) -> None:
+    def __init__(self, tail: Tail, selection: Selection, after: int, taker: Taker | None) -> None:
         self.position = after
+        self._taker = taker
         self._tail = tail
         self._selection = selection
         self._sequence: int | None = None
@@ -300,11 +360,11 @@ class Follower:
                     return batch
 
     async def wait(self) -> None:
-        """Wait until there may be something to take, or until `nudge`."""
+        """Wait until there may be something to take that the taker did not take, or until `nudge`."""
         if self._nudged or self._sequence is None or self._sequence != self._tail._next:
             self._nudged = False
             return
-        waiter = _Waiter(self._selection.patterns, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(self._selection.patterns, self._takes, asyncio.get_running_loop().create_future())
         self._waiter = waiter
         self._tail._enter(waiter)
         try:
@@ -322,4 +382,20 @@ class Follower:
         """End a running `wait`, or else the next one."""
         self._nudged = True
         if self._waiter is not None:
-            self._waiter.wake(None)
+            self._waiter.wake()
+
+    def _takes(self, place: _Place) -> bool:
+        """Let the taker take all that there is from `place` on, while the follower waits."""
+        batch = self._tail._since(place.sequence, self._selection)
+        if batch is None or batch.sequence != self._tail._next:
+            return False
+        if batch.entries:
+            try:
+                if self._taker is None or not self._taker(batch):
+                    return False
+            except Exception as error:  # noqa: BLE001 - it shows again where the follower takes the batch itself
+                logger.warning("follower_failed", error=type(error).__name__)
+                return False
+        self._sequence = batch.sequence
+        self.position = max(self.position, batch.position)
+        return True

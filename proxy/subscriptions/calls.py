@@ -175,6 +175,10 @@ class TrpcStream:
         """Say that the subscription has started. The id makes a client that saw nothing yet come back to here."""
         await self._stream.write(sse.encode_event("{}", event="connected", event_id=str(cursor), retry=RETRY))
 
+    def push(self, chunk: Chunk) -> bool:
+        """Send items, if that can be done at once."""
+        return self._stream.push(chunk.data)
+
     async def write(self, chunk: Chunk) -> None:
         """Send items."""
         await self._stream.write(chunk.data)

@@ -4,6 +4,10 @@ A `Reader` is the loop of one subscription: take what comes next, leave out what
 the outlet, wait. It runs in the task that its connection has anyway and makes no other. What many readers get at the
 same place is encoded once for all of them (`chunks`).
 
+A reader that waits at the live end has its loop asleep, and what comes is pushed past it in a plain call, as long as
+nothing has to be waited for: neither its client nor the answer to what it may see. Else the loop wakes and goes on from
+the same place.
+
 Memory per reader is bounded: an outlet's `write` waits while its client does not keep up, and a reader that waits for
 too long is cut off with the cursor to come back with. One clock looks at all readers, instead of a timer for each.
 """
@@ -64,6 +68,9 @@ class Outlet(Protocol):
     async def hello(self, cursor: Cursor) -> None:
         """Say where the subscription begins."""
 
+    def push(self, chunk: Chunk) -> bool:
+        """Write events at once; False, and nothing is written, where `write` might have to wait."""
+
     async def write(self, chunk: Chunk) -> None:
         """Write events; waits while the client does not keep up."""
 
@@ -89,6 +96,9 @@ class Sight(Protocol):
     @property
     def everything(self) -> bool:
         """Whether there is nothing that it may not see."""
+
+    def known(self, draft: Draft) -> bool | None:
+        """Tell whether it may see an event; None when that has to be found out by `sees`."""
 
     async def sees(self, draft: Draft) -> bool:
         """Tell whether it may see an event; raises `Unavailable` when that cannot be found out now."""
@@ -191,6 +201,7 @@ class Reader:
         "_forgiven",
         "_gone",
         "_last",
+        "_now",
         "_outlet",
         "_quiet",
         "_sight",
@@ -208,6 +219,7 @@ class Reader:
         self._wish = Wish(())
         self._forgiven = 0
         self._task: asyncio.Task[object] | None = None
+        self._now = asyncio.get_running_loop().time
         self._quiet = 0.0
         self._blocked: float | None = None
         self._slow = False
@@ -268,7 +280,7 @@ class Reader:
     def _start(self, position: int) -> Follower:
         feed = self._feed
         self._last = Cursor(feed.epoch, position)
-        self._follower = feed.tail.follow(self._wish.patterns, position, self._wish.types)
+        self._follower = feed.tail.follow(self._wish.patterns, position, self._wish.types, self._push)
         return self._follower
 
     async def _greet(self, beginning: After | Reset) -> None:
@@ -311,12 +323,23 @@ class Reader:
             logger.warning("log_unreadable", error=type(error).__name__)
             raise Unavailable("the event log cannot be read just now") from error
 
+    def _push(self, batch: Batch) -> bool:
+        """Give a batch to the client in one write, at once; False, and nothing is given, where that cannot be."""
+        visible = self._known(batch)
+        if visible is None:
+            return False
+        if visible.entries:
+            found = chunks(visible, self._outlet.format, self._last)
+            if len(found) > 1 or not self._outlet.push(found[0]):
+                return False
+            self._last = found[0].last
+            self._quiet = self._now()
+        return True
+
     async def _give(self, batch: Batch) -> None:
-        visible = batch
-        if not self._sight.everything:
-            entries = await self._visible(batch.entries)
-            if len(entries) < len(batch.entries):
-                visible = Batch(entries, batch.position, batch.sequence)
+        visible = self._known(batch)
+        if visible is None:
+            visible = batch.of([entry for entry in batch.entries if await self._sight.sees(entry.draft)])
         for chunk in chunks(visible, self._outlet.format, self._last):
             if self._gone:
                 return
@@ -325,14 +348,24 @@ class Reader:
             self._end_write()
             self._last = chunk.last
 
-    async def _visible(self, entries: Sequence[Entry]) -> tuple[Entry, ...]:
-        return tuple([entry for entry in entries if await self._sight.sees(entry.draft)])
+    def _known(self, batch: Batch) -> Batch | None:
+        """Leave out what the subscriber may not see; None when that has to be found out."""
+        if self._sight.everything:
+            return batch
+        seen: list[Entry] = []
+        for entry in batch.entries:
+            sees = self._sight.known(entry.draft)
+            if sees is None:
+                return None
+            if sees:
+                seen.append(entry)
+        return batch.of(seen)
 
     def _ping_due(self) -> bool:
-        return asyncio.get_running_loop().time() - self._quiet >= self._feed.pace.heartbeat
+        return self._now() - self._quiet >= self._feed.pace.heartbeat
 
     def _begin_write(self) -> None:
-        self._quiet = self._blocked = asyncio.get_running_loop().time()
+        self._quiet = self._blocked = self._now()
 
     def _end_write(self) -> None:
         self._blocked = None

@@ -194,6 +194,10 @@ class PlainStream:
         """Name the cursor, so that a client which has seen nothing yet can go on from here."""
         await self._stream.write(_named("hello", {"cursor": str(cursor)}, cursor, retry=RETRY))
 
+    def push(self, chunk: Chunk) -> bool:
+        """Send events, if that can be done at once."""
+        return self._stream.push(chunk.data)
+
     async def write(self, chunk: Chunk) -> None:
         """Send events."""
         await self._stream.write(chunk.data)
@@ -230,6 +234,10 @@ class PlainSocket:
     async def hello(self, cursor: Cursor) -> None:
         """Name the cursor."""
         await self._say({"kind": "hello", "cursor": str(cursor)})
+
+    def push(self, chunk: Chunk) -> bool:
+        """Leave it to `write`: the server's WebSocket takes messages from coroutines only."""
+        return False
 
     async def write(self, chunk: Chunk) -> None:
         """Send an event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Protocol
 
-from proxy.trpc.sse import encode_event
+from proxy.trpc.sse import line_event
 from proxy.trpc.transformers import NONE, Transformer
 from shadow import json
 from shadow.events import Cursor, Draft
@@ -107,7 +107,7 @@ class SseTracked:
         """Write an event; an ephemeral one repeats the id before it, without which it would be no tracked item."""
         wire = self._transformer.encode(stored_event(entry.draft, entry.position))
         cursor = str(last if entry.position is None else Cursor(self._epoch, entry.position))
-        return f"id: {cursor}\n".encode() + encode_event(json.encode(wire).decode())
+        return f"id: {cursor}\n".encode() + line_event(json.encode(wire))
 
 
 class SseCloud:
@@ -174,4 +174,4 @@ class SocketTracked:
 
 def _with_id(epoch: str, entry: Entry, wire: Json) -> bytes:
     place = b"" if entry.position is None else f"id: {Cursor(epoch, entry.position)}\n".encode()
-    return place + encode_event(json.encode(wire).decode())
+    return place + line_event(json.encode(wire))

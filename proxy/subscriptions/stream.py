@@ -46,6 +46,10 @@ class EventStream:
         else:
             self._exchange.on_disconnect = gone
 
+    def push(self, data: bytes) -> bool:
+        """Send a piece at once; False, and nothing is sent, where `write` might have to wait."""
+        return self._exchange is not None and self._exchange.push(data)
+
     async def write(self, data: bytes) -> None:
         """Send a piece; waits while the client does not keep up."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

@@ -38,6 +38,8 @@ OUTLIVED = 600.0
 """Seconds for which it counts while the legacy cannot be asked."""
 
 MOST_REMEMBERED = 50_000
+MOST_RULES = 4096
+"""Channels of which it is remembered what the legacy is asked about them."""
 MOST_ASKED = 8
 """Questions to the legacy at once."""
 
@@ -124,6 +126,23 @@ class _Verdict:
     at: float
     ever: bool
 
+    def shows(self, draft: Draft) -> bool:
+        """Tell whether it shows an event of its channel.
+
+        The legacy cannot say whose an entity was that is gone. So the event of its end is seen by whoever was
+        allowed to see its channel before.
+        """
+        return self.allowed or (self.ever and draft.effect is Effect.DELETE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What the legacy is asked about a channel; equal keys mean the same question."""
+
+    rule: Ask
+    given: Json
+    key: bytes
+
 
 @dataclass(slots=True, eq=False)
 class Visibility:
@@ -136,6 +155,8 @@ class Visibility:
     now: Callable[[], float]
     """Seconds of a clock that never goes back."""
     _verdicts: OrderedDict[tuple[bytes, bytes], _Verdict] = field(default_factory=OrderedDict)
+    _rules: dict[str, Open | Token | _Question] = field(default_factory=dict)
+    """Who may see which channel, for those that were spoken of last."""
     _asking: dict[tuple[bytes, bytes], asyncio.Lock] = field(default_factory=dict)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_ASKED))
 
@@ -152,38 +173,58 @@ class Visibility:
         """Whether every channel is open to everybody."""
         return all(isinstance(channel.see, Open) for channel in self.contract.channels)
 
-    async def ask(self, rule: Ask, given: Json, credentials: Credentials, digest: bytes) -> _Verdict:
+    def rule(self, channel: str) -> Open | Token | _Question:
+        """Return who may see a channel."""
+        found = self._rules.get(channel)
+        if found is None:
+            if len(self._rules) >= MOST_RULES:
+                self._rules.clear()
+            found = self._rules[channel] = self._rule(channel)
+        return found
+
+    def _rule(self, channel: str) -> Open | Token | _Question:
+        rules = self.contract.channel_rules(channel)
+        if rules is None:
+            return Open()
+        rule = rules.see
+        if not isinstance(rule, Ask):
+            return rule
+        given = rule.input_for(channel, rules.suffix(channel))
+        return _Question(rule, given, rule.query.encode() + b"\0" + json.encode(given) + b"\0" + rule.where.encode())
+
+    async def ask(self, question: _Question, credentials: Credentials, digest: bytes) -> _Verdict:
         """Return what the legacy says; raises `Unavailable` when it cannot say and has not said lately."""
-        key = (digest, rule.query.encode() + b"\0" + json.encode(given) + b"\0" + rule.where.encode())
-        known = self._fresh(key)
+        key = (digest, question.key)
+        known = self.answered(key)
         if known is not None:
             return known
         lock = self._asking.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                known = self._fresh(key)
+                known = self.answered(key)
                 if known is None:
                     async with self._turns:
-                        known = await self._decide(key, rule, given, credentials)
+                        known = await self._decide(key, question, credentials)
                 return known
         finally:
             if not lock.locked():
                 self._asking.pop(key, None)
 
-    def _fresh(self, key: tuple[bytes, bytes]) -> _Verdict | None:
+    def answered(self, key: tuple[bytes, bytes]) -> _Verdict | None:
+        """Return what the legacy said about whom, and about which question, if it still counts."""
         known = self._verdicts.get(key)
         if known is None or self.now() - known.at > REMEMBERED:
             return None
         self._verdicts.move_to_end(key)
         return known
 
-    async def _decide(self, key: tuple[bytes, bytes], rule: Ask, given: Json, credentials: Credentials) -> _Verdict:
+    async def _decide(self, key: tuple[bytes, bytes], question: _Question, credentials: Credentials) -> _Verdict:
         before = self._verdicts.get(key)
-        allowed = await self._asked(rule, given, credentials)
+        allowed = await self._asked(question.rule, question.given, credentials)
         if allowed is None:
             if before is not None and self.now() - before.at <= OUTLIVED:
                 return before
-            raise Unavailable(f"the API cannot be asked by {rule.query} who may see this; try again shortly")
+            raise Unavailable(f"the API cannot be asked by {question.rule.query} who may see this; try again shortly")
         verdict = _Verdict(allowed, self.now(), allowed or (before is not None and before.ever))
         self._verdicts[key] = verdict
         self._verdicts.move_to_end(key)
@@ -233,14 +274,14 @@ class SubscriberSight:
         self._has_token = visibility.knows(credentials.token)
         self.everything = visibility.all_open
 
-    async def sees(self, draft: Draft) -> bool:
-        """Tell whether the subscriber may see an event; raises `Unavailable`.
+    def known(self, draft: Draft) -> bool | None:
+        """Tell the same as `sees` without asking the legacy; None when it has to be asked."""
+        verdict = self._known(self._visibility.rule(draft.channel))
+        return None if verdict is None else verdict.shows(draft)
 
-        The legacy cannot say whose an entity was that is gone. So the event of its end is seen by whoever was
-        allowed to see its channel before.
-        """
-        verdict = await self._verdict(draft.channel)
-        return verdict.allowed or (draft.effect is Effect.DELETE and verdict.ever)
+    async def sees(self, draft: Draft) -> bool:
+        """Tell whether the subscriber may see an event; raises `Unavailable`."""
+        return (await self._verdict(draft.channel)).shows(draft)
 
     async def sees_channel(self, channel: str) -> bool:
         """Tell whether the subscriber may see a channel; raises `Unavailable`."""
@@ -267,17 +308,24 @@ class SubscriberSight:
         return covers is not None and all(isinstance(each.see, Token) for each in [covers, *inside])
 
     async def _verdict(self, channel: str) -> _Verdict:
-        rules = self._visibility.contract.channel_rules(channel)
-        match None if rules is None else rules.see:
-            case Token():
-                return _Verdict(self._has_token, 0, self._has_token)
-            case Ask() as rule:
-                assert rules is not None
-                if self._digest is None:
-                    self._digest = self._credentials.digest()
-                given = rule.input_for(channel, rules.suffix(channel))
-                return await self._visibility.ask(rule, given, self._credentials, self._digest)
-        return _SEEN
+        rule = self._visibility.rule(channel)
+        verdict = self._known(rule)
+        if verdict is None:
+            assert isinstance(rule, _Question)
+            verdict = await self._visibility.ask(rule, self._credentials, self._whose())
+        return verdict
+
+    def _known(self, rule: Open | Token | _Question) -> _Verdict | None:
+        """Return what can be said without asking the legacy."""
+        if isinstance(rule, _Question):
+            return self._visibility.answered((self._digest or self._whose(), rule.key))
+        return _SEEN if isinstance(rule, Open) or self._has_token else _HIDDEN
+
+    def _whose(self) -> bytes:
+        if self._digest is None:
+            self._digest = self._credentials.digest()
+        return self._digest
 
 
 _SEEN = _Verdict(allowed=True, at=0, ever=True)
+_HIDDEN = _Verdict(allowed=False, at=0, ever=False)

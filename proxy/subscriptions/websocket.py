@@ -247,6 +247,10 @@ class _Subscription:
         """Say that the subscription runs."""
         await self._client.to_client(wire.started(self._request.id))
 
+    def push(self, chunk: Chunk) -> bool:
+        """Leave it to `write`: the server's WebSocket takes messages from coroutines only."""
+        return False
+
     async def write(self, chunk: Chunk) -> None:
         """Send one item."""
         await self._client.to_client(self._head + chunk.data.decode() + "}")

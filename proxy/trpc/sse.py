@@ -164,6 +164,11 @@ def encode_event(
     return ("\n".join(lines) + "\n\n").encode()
 
 
+def line_event(data: bytes) -> bytes:
+    """Write one event without a name whose data is a single line of UTF-8, which encoded JSON always is."""
+    return b"data: %b\n\n" % data
+
+
 PING: Final = encode_event("", event="ping")
 """Keeps the connection; unlike a comment, it also resets the client's inactivity timer."""
 RETURN: Final = encode_event("", event="return")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import cycle
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,9 +42,15 @@ class Log:
 
 
 class Sight:
-    """Sees everything but one channel, after a moment's thought."""
+    """Sees everything but one channel; has to think about it whenever `thinks` says so, by turns."""
 
     everything = False
+
+    def __init__(self, thinks: list[bool]) -> None:
+        self._thinks = cycle(thinks)
+
+    def known(self, draft: Draft) -> bool | None:
+        return None if next(self._thinks) else draft.channel != HIDDEN
 
     async def sees(self, draft: Draft) -> bool:
         await asyncio.sleep(0)
@@ -50,14 +58,15 @@ class Sight:
 
 
 class Client:
-    """An outlet that takes its time and breaks off after so many items."""
+    """An outlet that takes its time, or, by turns, what it is given at once, and breaks off after so many items."""
 
-    def __init__(self, epoch: str, pauses: list[int], patience: int) -> None:
+    def __init__(self, epoch: str, pauses: list[int], pushes: Iterator[bool], patience: int) -> None:
         self.format = SocketTracked(epoch)
         self.reader: Reader | None = None
         self.cursor: str | None = None
         self.seen: list[str] = []
         self._pauses = pauses
+        self._pushes = pushes
         self._patience = patience
 
     def attach(self, reader: Reader) -> None:
@@ -66,9 +75,18 @@ class Client:
     async def hello(self, cursor: Cursor) -> None:
         self.cursor = self.cursor or str(cursor)
 
+    def push(self, chunk: Chunk) -> bool:
+        if not next(self._pushes):
+            return False
+        self._take(chunk)
+        return True
+
     async def write(self, chunk: Chunk) -> None:
         for _ in range(self._pauses[len(self.seen) % len(self._pauses)]):
             await asyncio.sleep(0)
+        self._take(chunk)
+
+    def _take(self, chunk: Chunk) -> None:
         assert self.reader is not None
         if self._patience == 0:
             self.reader.leave()
@@ -98,7 +116,14 @@ class Client:
 
 
 async def follow(
-    before: list[str], steps: list[tuple[str, int]], wanted: str, sessions: list[int], pauses: list[int], capacity: int
+    before: list[str],
+    steps: list[tuple[str, int]],
+    wanted: str,
+    sessions: list[int],
+    pauses: list[int],
+    pushes: list[bool],
+    thinks: list[bool],
+    capacity: int,
 ) -> tuple[list[str], Log]:
     """Commit step by step while a client comes, goes and comes again; returns what it saw."""
     log = Log()
@@ -107,15 +132,16 @@ async def follow(
     tail = Tail(log.read, len(before), capacity=capacity, page=3)
     feed = Feed(tail, "abc123", Metrics(), latest=log.latest, pace=Pace(heartbeat=1e9, slow=1e9))
     seen: list[str] = []
+    by_turns = cycle(pushes)
 
     async def client() -> None:
         cursor: str | None = f"abc123-{len(before) // 2}"
         for patience in [*sessions, -1]:
-            here = Client("abc123", pauses, patience)
+            here = Client("abc123", pauses, by_turns, patience)
             here.cursor = cursor
             assert cursor is not None
             wish = Wish((wanted,), after=Cursor.parse(cursor))
-            await feed.read(wish, Sight(), here, here.attach)
+            await feed.read(wish, Sight(thinks), here, here.attach)
             cursor = here.cursor
             seen.extend(here.seen)
 
@@ -143,6 +169,8 @@ async def follow(
     wanted=st.sampled_from(["*", "session:*", "session:a", "config:*"]),
     sessions=st.lists(st.integers(0, 4), max_size=4),
     pauses=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    pushes=st.lists(st.booleans(), min_size=1, max_size=4),
+    thinks=st.lists(st.booleans(), min_size=1, max_size=4),
     capacity=st.integers(1, 8),
 )
 def test_a_client_that_comes_and_goes_sees_each_visible_event_once_in_order(
@@ -151,10 +179,12 @@ def test_a_client_that_comes_and_goes_sees_each_visible_event_once_in_order(
     wanted: str,
     sessions: list[int],
     pauses: list[int],
+    pushes: list[bool],
+    thinks: list[bool],
     capacity: int,
 ) -> None:
-    """Whenever events come, however small the ring, and wherever the client breaks off."""
-    seen, log = asyncio.run(follow(before, steps, wanted, sessions, pauses, capacity))
+    """Whenever events come, by whichever of the two ways, however small the ring, wherever the client breaks off."""
+    seen, log = asyncio.run(follow(before, steps, wanted, sessions, pauses, pushes, thinks, capacity))
 
     expected = [
         event.draft.id

@@ -121,6 +121,20 @@ async def test_a_silent_stream_shows_life_and_how_far_the_reader_is(tmp_path: Pa
     assert json.loads(ping.data) == {"cursor": cursor}
 
 
+async def test_a_stream_shows_life_again_after_what_it_was_given_live(tmp_path: Path) -> None:
+    async with (
+        running_feed(tmp_path / "log.db", pace=Pace(heartbeat=0.05, look=0.01)) as feed,
+        sse(events(feed), channel="session:*") as reader,
+    ):
+        await reader.next()
+        for _ in range(3):
+            cursor = await feed.say("session:a")
+            while (event := await reader.next()).event != "message":
+                assert event.event == "ping"
+            ping = await reader.next()
+            assert (event.id, ping.event, ping.id) == (cursor, "ping", cursor)
+
+
 async def test_an_ephemeral_event_is_shown_and_moves_no_cursor(feed: Running) -> None:
     async with sse(events(feed), channel="app:*") as reader:
         await reader.next()

@@ -99,6 +99,49 @@ async def test_a_storm_of_readers_who_replay_does_not_stop_writers(tmp_path: Pat
         assert listener.positions == list(range(place + 1, end + 21))
 
 
+async def test_readers_who_replay_and_readers_who_are_live_see_one_order(tmp_path: Path) -> None:
+    """Whoever catches up goes over to being live in the middle of what is committed meanwhile."""
+    async with running_feed(tmp_path / "log.db") as feed:
+        await feed.say_all([("session:a", "said", {})] * 600)
+        live = [await listen(feed, "/_changeover/events?channel=session:*", 300) for _ in range(50)]
+        await asyncio.gather(*(listener.started for listener in live))
+        late = []
+        for number in range(300):
+            await feed.say("session:a")
+            if number % 6 == 0:
+                late.append(await listen(feed, f"/_changeover/events?channel=session:*&after={number}", 900 - number))
+        await asyncio.gather(*(listener.done for listener in [*live, *late]))
+        for listener in [*live, *late]:
+            listener.transport.abort()
+
+    assert all(listener.positions == list(range(601, 901)) for listener in live)
+    for number, listener in enumerate(late):
+        assert listener.positions == list(range(6 * number + 1, 901))
+
+
+async def test_readers_who_go_while_others_are_served_take_nothing_from_them(tmp_path: Path) -> None:
+    dice = random.Random(11)
+    async with running_feed(tmp_path / "log.db") as feed:
+        listeners = [await listen(feed, "/_changeover/events?channel=session:*", 100) for _ in range(200)]
+        await asyncio.gather(*(listener.started for listener in listeners))
+        going = dice.sample(listeners, 100)
+        for number in range(100):
+            saying = asyncio.gather(feed.say("session:a"))
+            for _ in range(dice.randrange(12)):
+                await asyncio.sleep(0)
+            going[number].transport.abort()
+            await saying
+        staying = [listener for listener in listeners if listener not in going]
+        await asyncio.gather(*(listener.done for listener in staying))
+        await feed.until_readers(len(staying))
+        for listener in staying:
+            listener.transport.abort()
+        await feed.until_readers(0)
+
+    assert all(listener.positions == list(range(1, 101)) for listener in staying)
+    assert all(listener.positions == list(range(1, len(listener.positions) + 1)) for listener in going)
+
+
 async def stuck(feed: Running) -> socket.socket:
     """A client that asks and then does not read."""
     client = socket.socket()

@@ -209,6 +209,24 @@ async def test_an_answer_counts_for_a_while_and_then_is_asked_for_again() -> Non
         assert not await eyes.sees(told())
 
 
+async def test_what_can_be_told_at_once_is_no_more_than_what_the_legacy_has_said_lately() -> None:
+    clock = Clock()
+    async with (
+        legacy(a="ann") as owners,
+        sight(owners, clock, "ann") as ann,
+        sight(owners, clock, "bob") as bob,
+    ):
+        assert (ann.known(told()), bob.known(told())) == (None, None)
+        await ann.sees(told())
+        await bob.sees(told())
+        assert (ann.known(told()), bob.known(told())) == (True, False)
+        assert len(owners.asked) == 2
+        clock.now += REMEMBERED + 0.1
+        assert (ann.known(told()), bob.known(told())) == (None, None)
+        assert not ann.known(Draft("e2", "config:ai", "said", 1, {}))
+        assert ann.known(Draft("e3", "app:demo", "said", 1, {}))
+
+
 async def test_while_the_legacy_is_away_its_last_word_counts_for_longer_but_not_for_ever() -> None:
     clock = Clock()
     async with legacy(a="ann") as owners, sight(owners, clock, "ann") as eyes:

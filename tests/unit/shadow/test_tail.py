@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from itertools import cycle
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.events import Draft, Event, matches
-from shadow.tail import Selection, Tail
+from shadow.tail import LARGEST_BATCH, MOST_SERVED, Batch, Follower, Selection, Tail
 
 CHANNELS = ["session:a", "session:b", "config:ai"]
 
@@ -36,15 +38,27 @@ class Log:
         return found
 
 
+def positions(batch: Batch) -> list[int]:
+    return [entry.position for entry in batch.entries if entry.position is not None]
+
+
 async def everything(
-    log: Log, tail: Tail, patterns: list[str], after: int, writes: list[list[str]], late: int
+    log: Log, tail: Tail, patterns: list[str], after: int, writes: list[list[str]], late: int, takes: list[bool]
 ) -> list[int]:
     """Follow from `after` while `writes` are committed in bursts; returns the positions seen.
 
-    The tail is told `late` turns of the loop after the commit, as by a writer in a thread of its own.
+    The tail is told `late` turns of the loop after the commit, as by a writer in a thread of its own. What is offered
+    to the follower at once is taken as `takes` says by turns.
     """
     seen: list[int] = []
-    follower = tail.follow(patterns, after)
+    turns = cycle(takes)
+
+    def taker(batch: Batch) -> bool:
+        taken = next(turns)
+        seen.extend(positions(batch) if taken else ())
+        return taken
+
+    follower = tail.follow(patterns, after, taker=taker)
 
     async def reader() -> None:
         while True:
@@ -72,18 +86,26 @@ async def everything(
     capacity=st.integers(1, 6),
     page=st.integers(1, 4),
     late=st.integers(0, 12),
+    takes=st.lists(st.booleans(), min_size=1, max_size=4),
 )
 def test_a_follower_sees_every_matching_event_once_in_order(
-    before: list[str], writes: list[list[str]], pattern: str, after: int, capacity: int, page: int, late: int
+    before: list[str],
+    writes: list[list[str]],
+    pattern: str,
+    after: int,
+    capacity: int,
+    page: int,
+    late: int,
+    takes: list[bool],
 ) -> None:
-    """Whatever was there before, however small the ring, in whatever bursts events come."""
+    """Whatever was there before, however small the ring, in whatever bursts events come, taken at once or not."""
     log = Log()
     for channel in before:
         log.commit(channel)
     after = min(after, len(before))
     tail = Tail(log.read, head=len(before), capacity=capacity, page=page)
 
-    seen = asyncio.run(everything(log, tail, [pattern], after, writes, late))
+    seen = asyncio.run(everything(log, tail, [pattern], after, writes, late, takes))
 
     assert seen == [e.position for e in log.events if e.position > after and matches(pattern, e.draft.channel)]
 
@@ -171,3 +193,154 @@ async def test_followers_share_one_entry_and_so_one_encoding() -> None:
         tail.committed([log.commit("session:a")])
 
     assert first.result()[0] is second.result()[0]
+
+
+class Waiting:
+    """Followers that wait at the live end, what each of them took at once, and which of them had to be woken.
+
+    Those who are `broken` cannot take anything at once.
+    """
+
+    def __init__(self, tail: Tail, count: int) -> None:
+        self.taken: list[list[list[int]]] = [[] for _ in range(count)]
+        self.woken: set[int] = set()
+        self.broken: set[int] = set()
+        self.followers: list[Follower] = [
+            tail.follow(["session:*"], tail.head, taker=self._taker(number)) for number in range(count)
+        ]
+
+    @property
+    def served(self) -> int:
+        return sum(map(bool, self.taken))
+
+    async def wait(self, number: int) -> None:
+        await self.followers[number].take()
+        await self.followers[number].wait()
+        self.woken.add(number)
+
+    def _taker(self, number: int) -> Callable[[Batch], bool]:
+        def taker(batch: Batch) -> bool:
+            if number in self.broken:
+                raise OSError("this one cannot take anything")
+            self.taken[number].append(positions(batch))
+            return True
+
+        return taker
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_the_first_who_wait_are_served_by_the_commit_itself_and_the_rest_lets_others_have_their_turn() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    all_of_them = Waiting(tail, 3 * MOST_SERVED)
+    served: list[int] = []
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(all_of_them.wait(number)) for number in range(3 * MOST_SERVED)]
+        await turns(2)
+        tail.committed([log.commit("session:a")])
+        for _ in range(3):
+            served.append(all_of_them.served)
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+
+    assert served == [MOST_SERVED, 2 * MOST_SERVED, 3 * MOST_SERVED]
+    assert all_of_them.woken == set()
+
+
+async def test_who_is_not_served_yet_when_more_comes_gets_all_of_it_at_once() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    all_of_them = Waiting(tail, 2 * MOST_SERVED)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(all_of_them.wait(number)) for number in range(2 * MOST_SERVED)]
+        await turns(2)
+        tail.committed([log.commit("session:a")])
+        tail.committed([log.commit("session:b")])
+        await turns(4)
+        for task in tasks:
+            task.cancel()
+
+    assert sorted(all_of_them.taken) == [[[1], [2]]] * MOST_SERVED + [[[1, 2]]] * MOST_SERVED
+
+
+async def test_who_stops_waiting_before_its_turn_misses_nothing() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    all_of_them = Waiting(tail, 2 * MOST_SERVED)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(all_of_them.wait(number)) for number in range(2 * MOST_SERVED)]
+        await turns(2)
+        tail.committed([log.commit("session:a")])
+        late = [number for number, taken in enumerate(all_of_them.taken) if not taken]
+        for number in late:
+            all_of_them.followers[number].nudge()
+        await turns(3)
+        batches = [await all_of_them.followers[number].take() for number in late]
+        for task in tasks:
+            task.cancel()
+
+    assert all_of_them.woken == set(late)
+    assert all_of_them.served == MOST_SERVED
+    assert list(map(positions, batches)) == [[1]] * MOST_SERVED
+
+
+async def test_an_error_at_one_who_takes_keeps_nothing_from_the_others_nor_from_itself() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    both = Waiting(tail, 2)
+    both.broken = {0}
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(both.wait(number)) for number in range(2)]
+        await turns(2)
+        tail.committed([log.commit("session:a")])
+        await turns(2)
+        batch = await both.followers[0].take()
+        for task in tasks:
+            task.cancel()
+
+    assert both.taken == [[], [[1]]]
+    assert both.woken == {0}
+    assert positions(batch) == [1]
+
+
+async def test_who_has_two_patterns_for_one_channel_is_given_its_event_once() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    taken: list[list[int]] = []
+
+    def taker(batch: Batch) -> bool:
+        taken.append(positions(batch))
+        return True
+
+    follower = tail.follow(["session:*", "session:a", "*"], 0, taker=taker)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(follower.wait())
+        await follower.take()
+        await asyncio.sleep(0)
+        tail.committed([log.commit("session:a"), log.commit("config:ai")])
+        tail.committed([log.commit("session:b")])
+        waiting.cancel()
+
+    assert taken == [[1, 2], [3]]
+    assert follower.position == 3
+
+
+async def test_more_than_is_given_at_once_is_taken_by_whoever_waited_piece_by_piece() -> None:
+    log = Log()
+    tail = Tail(log.read, head=0)
+    one = Waiting(tail, 1)
+    rest: list[int] = []
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(one.wait(0))
+        await turns(2)
+        tail.committed([log.commit("session:a") for _ in range(LARGEST_BATCH + 10)])
+        await waiting
+        while not one.followers[0].waits_next:
+            rest += positions(await one.followers[0].take())
+
+    assert [position for batch in one.taken[0] for position in batch] + rest == list(range(1, LARGEST_BATCH + 11))
