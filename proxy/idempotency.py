@@ -116,6 +116,12 @@ async def find(
 
 def look(journal: Journal, key: str, indexes: tuple[int, ...], fingerprint: str, now: int) -> bytes | Refused | None:
     """Return what a retry gets by what is known now: the answer as it was kept, a refusal, or None for a free key."""
+    found = _look(journal, key, indexes, fingerprint, now)
+    # Answers and intents are read one after the other; what is settled in between has its answer by now.
+    return _look(journal, key, indexes, fingerprint, now) if found is LOST else found
+
+
+def _look(journal: Journal, key: str, indexes: tuple[int, ...], fingerprint: str, now: int) -> bytes | Refused | None:
     kept = [journal.answer(key, index, now) for index in indexes]
     there = [each for each in kept if each is not None]
     if not there:
