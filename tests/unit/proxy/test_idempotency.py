@@ -28,7 +28,7 @@ class Journal:
     def answer(self, idempotency: str, index: int, now: int) -> KeptAnswer | None:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
-    def intent(self, id: int) -> Intent | None:  # noqa: A002
+    def intent(self, id: int) -> Intent | None:
         return intent(self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0])
 
 
