@@ -44,11 +44,19 @@ class Begin(msgspec.Struct, frozen=True):
 
     intents: Sequence[NewIntent]
 
+    def decide(self, batch: Batch) -> Decided:
+        """Add what is to be written to a batch."""
+        return batch.begin(self.intents)
+
 
 class Settle(msgspec.Struct, frozen=True):
     """Record outcomes with their events, all or none."""
 
     settlements: Sequence[Settlement]
+
+    def decide(self, batch: Batch) -> Decided:
+        """Add what is to be written to a batch."""
+        return batch.settle(self.settlements)
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -60,6 +68,10 @@ class Append(msgspec.Struct, frozen=True):
     drafts: Sequence[Draft]
     expected: Mapping[EntityKey, int]
     unmoved: Mapping[str, int] = msgspec.field(default_factory=dict)
+
+    def decide(self, batch: Batch) -> Decided:
+        """Add what is to be written to a batch."""
+        return batch.append(self.drafts, self.expected, self.unmoved)
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -75,11 +87,19 @@ class Forget(msgspec.Struct, frozen=True):
 
     now: int
 
+    def decide(self, batch: Batch) -> Decided:
+        """Add what is to be written to a batch."""
+        return batch.forget(self.now)
+
 
 class Thin(msgspec.Struct, frozen=True):
     """Drop what events say, without touching their positions and hashes."""
 
     dropped: Sequence[Dropped]
+
+    def decide(self, batch: Batch) -> Decided:
+        """Add what is to be written to a batch."""
+        return batch.thin(self.dropped)
 
 
 Command = Begin | Settle | Append | Forget | Thin
@@ -90,6 +110,10 @@ class Span(msgspec.Struct, frozen=True):
 
     first: int
     count: int
+
+
+Decided = tuple[int, ...] | list[Event | Span]
+"""What a command comes to if its batch is written: the ids of intents, or events."""
 
 
 class Batch:
@@ -224,7 +248,7 @@ class Batch:
         return event
 
     def _move(self, settlement: Settlement, standing: Standing, events: Sequence[Event | Span]) -> None:
-        first = min((event.position if isinstance(event, Event) else event.first for event in events), default=0)
+        first = min([event.position if isinstance(event, Event) else event.first for event in events], default=0)
         id, outcome = settlement.intent, settlement.outcome
         self.standings[id] = Standing(outcome, standing.idempotency, standing.index, first, len(events))
         self.outcome_rows.append((id, _TEXT[outcome], settlement.detail, settlement.at, first or None, len(events)))
@@ -253,7 +277,8 @@ _TEXT: dict[str, str] = {member: member.value for member in (*Outcome, *Effect)}
 def _check(settlement: Settlement) -> None:
     if settlement.drafts and settlement.outcome not in WITH_EVENTS:
         raise DraftRefused(f"intent {settlement.intent}: an outcome of {settlement.outcome.value} has no events")
-    _refuse_nul(settlement.detail)
+    if settlement.detail is not None:
+        _refuse_nul(settlement.detail)
 
 
 def _event_row(event: Event, texts: tuple[str, str | None], previous: int | None) -> Row:

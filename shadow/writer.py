@@ -24,7 +24,7 @@ import msgspec
 import sqlalchemy as sa
 
 from shadow import faults, json, migrations, statements
-from shadow.batch import Append, Batch, Begin, Command, Forget, Head, Settle, Span, Standing, Thin
+from shadow.batch import Append, Batch, Begin, Command, Decided, Forget, Head, Settle, Standing, Thin
 from shadow.dialect import Dialect, Row, execute
 from shadow.errors import (
     DatabaseBusy,
@@ -208,7 +208,7 @@ class Writer:
         connection = self._open_again()
         batch: Batch | None = None
         committing = False
-        decided: list[Result | list[Event | Span]] = []
+        decided: list[Result | Decided] = []
         try:
             states, standings = self._before(connection, commands)
             known = self._known(connection, commands) if again else {}
@@ -234,7 +234,7 @@ class Writer:
             raise
         return self._told(batch, decided)
 
-    def _told(self, batch: Batch, decided: Sequence[Result | list[Event | Span]]) -> Report:
+    def _told(self, batch: Batch, decided: Sequence[Result | Decided]) -> Report:
         try:
             results = [self._stored(result) for result in decided]
         except sa.exc.DBAPIError as error:
@@ -379,7 +379,7 @@ class Writer:
             return True
         return False
 
-    def _stored(self, result: Result | list[Event | Span]) -> Result:
+    def _stored(self, result: Result | Decided) -> Result:
         """Replace spans by the events that are in the log."""
         if not isinstance(result, list):
             return result
@@ -493,19 +493,9 @@ class Writer:
         self._dialect.disown()
 
 
-def _decide(batch: Batch, command: Command) -> Result | list[Event | Span]:
+def _decide(batch: Batch, command: Command) -> Result | Decided:
     try:
-        match command:
-            case Begin(intents):
-                return batch.begin(intents)
-            case Settle(settlements):
-                return batch.settle(settlements)
-            case Append(drafts, expected, unmoved):
-                return batch.append(drafts, expected, unmoved)
-            case Forget(now):
-                return batch.forget(now)
-            case Thin(dropped):
-                return batch.thin(dropped)
+        return command.decide(batch)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one command is told to its caller alone
         return error
 
