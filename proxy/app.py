@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from proxy import idempotency
 from proxy.claims import EntityBusy
+from proxy.exchange import Exchange
 from proxy.fence import Fence
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, forward, outgoing_head, refuse_framing, send_whole
 from proxy.framing import Refused as BadFraming
 from proxy.framing import headers_named
-from proxy.http1 import Exchange
 from proxy.judging import Asked, Call
 from proxy.metrics import Metrics
 from proxy.mirror import Mirror, NotRecorded, Unrecordable

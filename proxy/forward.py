@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from proxy.exchange import Exchange, Truncated
 from proxy.framing import Pairs, Refused, RequestHead, Sender, is_trusted, request_head
-from proxy.http1 import Exchange, Truncated
 from proxy.upstream import Answer, Lost, Upstream, UpstreamError
 
 Scope: TypeAlias = dict[str, Any]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from proxy.exchange import Exchange
 from proxy.forward import Forwarding, Receive, Refuse, Scope, Send, send_answer, sender_of
 from proxy.framing import Refused, request_head
-from proxy.http1 import Exchange
 from proxy.upstream import Answer, Lost, Upstream
 from proxy.upstream.connection import Connection, header_lines
 

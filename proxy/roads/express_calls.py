@@ -19,9 +19,9 @@ import structlog
 from msgspec.structs import replace
 
 from proxy import idempotency
+from proxy.exchange import Exchange
 from proxy.forward import Forwarding, Receive, Scope, Send, sender_of
 from proxy.framing import Refused, headers_named, request_head
-from proxy.http1 import Exchange
 from proxy.judging import Asked, Call
 from proxy.mirror import Attempt
 from proxy.roads.json import OF_GATEWAYS, mirror_json, read_answer, readable_answer, streams_events

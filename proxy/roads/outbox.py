@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from proxy.exchange import Truncated
 from proxy.forward import Send
-from proxy.http1 import Truncated
 from proxy.upstream import Answer
 from shadow.tasks import Tasks
 

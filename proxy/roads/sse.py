@@ -7,6 +7,7 @@ arrived by then is read to its end.
 
 from __future__ import annotations
 
+from proxy.exchange import Truncated
 from proxy.forward import (
     Forwarding,
     Receive,
@@ -21,7 +22,6 @@ from proxy.forward import (
     send_whole,
 )
 from proxy.framing import Refused, header
-from proxy.http1 import Truncated
 from proxy.roads.encodings import Undecodable, Unpack, plainly, tolerant, unpacking
 from proxy.roads.json import readable_answer
 from proxy.taps import Taps

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+from proxy.exchange import HIGH_WATER, Exchange
 from proxy.forward import exchange_of
-from proxy.http1 import HIGH_WATER, Exchange
 from proxy.server import bind, serving
 
 PIECE = b"x" * 10_000

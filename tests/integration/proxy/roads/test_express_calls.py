@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.http1 import Exchange
+from proxy.exchange import Exchange
 from shadow.errors import LogUnavailable, Trouble
 from shadow.journal import Outcome
 from tests.support.mirrored import Mirrored, mirrored
