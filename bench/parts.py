@@ -140,6 +140,7 @@ async def parts(folder: Path) -> list[tuple[str, float]]:
     outcome = Success(UNDEFINED)
     settlement = mirror.judges.judge(calls[0], None, intent=1, now=clock(), actor=None)
     read = frozenset({b"content-type", b"idempotency-key"})
+    told: Waiter[object] = _Hearing()
 
     def through_the_fence() -> None:
         fence.enter_open(plan.phases)
@@ -150,9 +151,19 @@ async def parts(folder: Path) -> list[tuple[str, float]]:
         claims.take_free()
         claims.release()
 
-    async def attempted() -> None:
+    async def awaited() -> None:
         async with mirror.attempt(calls, asked) as attempt:
             await attempt.settle({0: outcome})
+
+    def attempted() -> None:
+        attempt = mirror.attempt(calls, asked)
+        attempt.claim_at_once()
+        attempt.begin_at_once(told)
+        attempt.begun_at_once((1,))
+        settlements = attempt.judged_at_once((outcome,))
+        assert settlements is not None
+        attempt.settle_at_once(settlements, told)
+        attempt.settled_at_once()
 
     def batched() -> None:
         batch = Batch(Head(10, GENESIS, 0, 1), lambda key: None, {1: Standing(Outcome.OPEN)}.get, {})
@@ -166,7 +177,8 @@ async def parts(folder: Path) -> list[tuple[str, float]]:
         ("the input, decoded", await timed(lambda: decode_inputs(plan.calls, "POST", BODY, transformer))),
         ("the head for the legacy", await timed(lambda: readable_answer(outgoing_head(scope, Forwarding())))),
         ("the answer, decoded", await timed(lambda: read_answer(1, answer, SAID, transformer))),
-        ("the attempt: intent, locks, events, outcome", await timed(attempted, awaits=True)),
+        ("the attempt: intent, locks, events, outcome", await timed(attempted)),
+        ("… the same where everything is waited for", await timed(awaited, awaits=True)),
         ("… of it claims on the entity", await timed(claimed)),
         ("… of it the contract's judgement", await timed(_judging(mirror, calls[0]))),
         ("… of it counting", await timed(lambda: metrics.mutation("p", Outcome.APPLIED, mapped=True))),
@@ -175,6 +187,21 @@ async def parts(folder: Path) -> list[tuple[str, float]]:
     assert head.target == scope["raw_path"]
     await log.close()
     return found
+
+
+class _Hearing:
+    """Who does nothing with what it is told."""
+
+    def cancelled(self) -> bool:
+        """It hears of everything."""
+        return False
+
+    def set_result(self, result: object) -> None:
+        """Nothing comes of it."""
+
+    def set_exception(self, error: BaseException) -> None:
+        """Nothing goes wrong here."""
+        raise error
 
 
 class _Nobody:
