@@ -115,8 +115,9 @@ class Exchange:
 
     @property
     def bare(self) -> bool:
-        """Whether it is plain, and nothing but its head."""
-        return not self._body and self.plain
+        """Whether it is plain, and consists of nothing but its head."""
+        odd = self._body or self.trailers or self._expects_continue or self.disconnected or self._connection.drained
+        return self.complete and not odd
 
     @property
     def body(self) -> bytes:

@@ -2,8 +2,9 @@
 
 It takes every command that is waiting, writes them in ONE transaction (so that one fsync serves them all), and
 reports them together. While a transaction is being synced the next commands queue up, so batches grow as fast as the
-load does, and a lone command waits for nobody. Only after a crowded transaction the next one waits a moment for
-company (as with PostgreSQL's commit_delay): a transaction costs as much processor time as a dozen commands.
+load does, and a lone command waits for nobody. Only while many calls are under way does a command wait some moments for
+company (as with PostgreSQL's commit_delay and commit_siblings): a transaction costs as much as a dozen commands, and
+the disk is not ours alone.
 
 When the database fails, commands fail with LogUnavailable and the next batch tries to open it again. A commit
 that failed is not taken for one that did not happen: the log's own row tells, by batch number and writer name.
@@ -51,10 +52,13 @@ _LARGEST = 4096
 """Commands from which on no more are taken into a transaction, so that no caller waits for an endless one."""
 
 _CROWD = 8
-"""Commands in one transaction after which the next one waits for company."""
+"""Calls under way from which on a command waits for company, until there are so many."""
 
 _MOMENT = 0.0001
-"""Seconds that it waits."""
+"""Seconds after which it looks whether company has come."""
+
+_MOMENTS = 6
+"""How often it looks."""
 
 _REST = 1.0
 """Seconds without a command after which the states are written that the table lacks."""
@@ -95,7 +99,8 @@ class Writer:
         self._standings: dict[int, Standing] = {}
         self._queue: queue.SimpleQueue[Sequence[tuple[Command, object]] | None] = queue.SimpleQueue()
         self._missed: list[Event] = []
-        self._crowded = False
+        self._under_way = 0
+        """How many intents are durable and have no outcome, nor a doubt about it."""
         self._lag = lag
         self._folding = Folding(0, lag=lag)
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -136,20 +141,29 @@ class Writer:
         """Wait for a command and return it with all others that are there; nothing when at rest, None when closing."""
         taken: list[tuple[Command, object]] = []
         try:
-            while len(taken) < _LARGEST:
-                commands = self._queue.get(block=not taken, timeout=None if taken else self._patience())
-                if commands is None:
-                    if not taken:
-                        return None
-                    self._queue.put(None)
-                    break
-                if self._crowded and not taken:
-                    time.sleep(_MOMENT)
-                taken += commands
+            commands = self._queue.get(timeout=self._patience())
         except queue.Empty:
-            pass
-        self._crowded = len(taken) > _CROWD
+            return taken
+        if commands is None:
+            return None
+        taken += commands
+        self._take_more(taken)
+        if self._under_way > _CROWD:
+            for _ in range(_MOMENTS):
+                time.sleep(_MOMENT)
+                self._take_more(taken)
+                if len(taken) > _CROWD:
+                    break
         return taken
+
+    def _take_more(self, taken: list[tuple[Command, object]]) -> None:
+        """Add what is there already; the end is left for the next time."""
+        while len(taken) < _LARGEST and not self._queue.empty():
+            commands = self._queue.get()
+            if commands is None:
+                self._queue.put(None)
+                return
+            taken += commands
 
     def _patience(self) -> float | None:
         """Return how long to wait for a command before the states are looked after, None if they are complete."""
@@ -356,10 +370,10 @@ class Writer:
         self._cache.commit(batch.states, swept.keys)
         self._folding.written(swept)
         for id, standing in batch.standings.items():
+            before = self._standings.pop(id, None)
+            self._under_way += _counts(standing) - _counts(before)
             if standing.outcome in UNSETTLED:
                 self._standings[id] = standing
-            else:
-                self._standings.pop(id, None)
 
     def _happened(self, batch: Batch) -> bool:
         """Tell whether a commit that failed took place all the same; raises LogUnavailable if that cannot be known.
@@ -448,6 +462,7 @@ class Writer:
         columns = (intents.c.outcome, intents.c.idempotency, intents.c.call_index, intents.c.position, intents.c.events)
         unsettled = sa.select(intents.c.id, *columns).where(intents.c.outcome.in_(UNSETTLED))
         self._standings = {id: _standing(*row) for id, *row in connection.execute(unsettled)}
+        self._under_way = sum(map(_counts, self._standings.values()))
 
     def _lagging(self, connection: sa.Connection, folded: int) -> dict[EntityKey, State]:
         """Return the states that the table does not have yet: what it has, and the events after it."""
@@ -513,6 +528,11 @@ def _drafts(command: Command) -> list[Draft]:
             return list(drafts)
         case Begin() | Forget() | Thin():
             return []
+
+
+def _counts(standing: Standing | None) -> bool:
+    """Tell whether an intent counts as under way."""
+    return standing is not None and standing.outcome is Outcome.OPEN
 
 
 def _standing(outcome: str, idempotency: str | None, index: int, position: int | None, events: int) -> Standing:

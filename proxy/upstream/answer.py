@@ -111,15 +111,17 @@ class Answer:
         if self._size > HIGH_WATER and not self.paused:
             self.paused = True
             self._source.set_reading(False)
-        self._wake()
+        if self._waiter is not None:
+            self._wake(self._waiter)
 
     def end(self, error: Lost | None = None) -> None:
         """Take the end in, good or bad."""
         if not self.ended:
             self.ended = True
             self._error = error
-            self._wake()
+            if self._waiter is not None:
+                self._wake(self._waiter)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _wake(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)

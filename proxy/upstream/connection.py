@@ -94,12 +94,12 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         self.deadline_code = "response_timeout"
         self._drained: asyncio.Future[None] | None = None
-        self._expected: Expecting | None = None
         self._upload: asyncio.Task[None] | None = None
-        self._reset(b"", None)
+        self._begin(b"", None, None)
 
-    def _reset(self, method: bytes, notice: Informational | None) -> None:
+    def _begin(self, method: bytes, expected: Expecting | None, notice: Informational | None) -> None:
         self._method = method
+        self._expected = expected
         self._notice = notice
         self._answer: Answer | None = None
         self._headers: Pairs = []
@@ -134,6 +134,7 @@ class Connection(asyncio.Protocol):
     def write(self, method: bytes, wire: bytes, expected: Expecting, notice: Informational | None) -> None:
         """Write the bytes of a whole request; `expected` is told of the answer's head, or of `Lost`."""
         self._begin(method, expected, notice)
+        self.used += 1
         self._request_ended = True
         self._wait_for_answer()
         self._transport.write(wire)
@@ -144,6 +145,7 @@ class Connection(asyncio.Protocol):
         """Write a request whose body comes in pieces, waiting whenever the legacy does not keep up."""
         expected: asyncio.Future[Answer] = self._loop.create_future()
         self._begin(head.method, expected, notice)
+        self.used += 1
         chunked = head.content_length is None
         framing = b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n"
         self._transport.write(head_bytes(head, framing))
@@ -157,11 +159,6 @@ class Connection(asyncio.Protocol):
     def abort(self, error: Lost) -> None:
         """End the exchange with `error` and close at once; does nothing when it has ended."""
         self._fail(error)
-
-    def _begin(self, method: bytes, expected: Expecting, notice: Informational | None) -> None:
-        self._reset(method, notice)
-        self.used += 1
-        self._expected = expected
 
     def _wait_for_answer(self) -> None:
         self.deadline_code = "response_timeout"

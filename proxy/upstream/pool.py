@@ -95,7 +95,7 @@ class Upstream:
         whole = isinstance(body, bytes)
         retry = head.safe and whole and not body
         while True:
-            connection = self._pick(head.safe) or await self._wait_or_connect()
+            connection = self.idle(safe=head.safe) or await self._wait_or_connect()
             reused = connection.used > 0
             if whole:
                 expected = connection.send(head, body, informational)  # type: ignore[arg-type] # bytes, by `whole`
@@ -110,10 +110,6 @@ class Upstream:
                 if not (retry and reused and connection.died_unheard(error)):
                     raise
                 retry = False
-
-    def idle(self, *, safe: bool) -> Connection | None:
-        """Return an idle connection that may carry a (`safe`) request, to be written to at once; None if none may."""
-        return self._pick(safe)
 
     async def close(self) -> None:
         """Close everything: idle connections at once, exchanges with `Lost`, waiters with `NotSent`."""
@@ -131,8 +127,11 @@ class Upstream:
 
     # --- lending -----------------------------------------------------------------------------------------------
 
-    def _pick(self, safe: bool) -> Connection | None:
-        """Return the idle connection used last, if it may carry this request. Those that have grown old are closed."""
+    def idle(self, *, safe: bool) -> Connection | None:
+        """Return the idle connection used last that may carry a (`safe`) request, to be written to at once, or None.
+
+        Those that have grown old are closed.
+        """
         while self._idle:
             connection = self._idle.pop()
             if connection.closed:
