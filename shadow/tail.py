@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import structlog
 
 from shadow.events import RETENTION, Draft, Event, matches
@@ -49,20 +50,11 @@ MOST_SERVED = 32
 """Waiting followers that are served in one turn of the loop: neither they nor whoever committed keep others waiting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """What a follower wants to see: channels by patterns, and of these the types named, or all types if None."""
 
     patterns: tuple[str, ...]
     types: frozenset[str] | None = None
-    _hash: int = field(init=False, repr=False, compare=False)
-    """Asked for by every follower at every event."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.patterns, self.types)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def includes(self, draft: Draft) -> bool:
         """Tell whether an event is wanted."""
