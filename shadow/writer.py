@@ -51,8 +51,11 @@ Result = tuple[int, ...] | tuple[Event, ...] | BaseException
 _LARGEST = 4096
 """Commands from which on no more are taken into a transaction, so that no caller waits for an endless one."""
 
-_CROWD = 8
-"""Calls under way from which on a command waits for company, until there are so many."""
+_SIBLINGS = 8
+"""Calls under way from which on a command waits for company."""
+
+_COMPANY = 24
+"""Commands that are company enough; fewer are, when fewer calls are under way."""
 
 _MOMENT = 0.0001
 """Seconds after which it looks whether company has come."""
@@ -148,12 +151,12 @@ class Writer:
             return None
         taken += commands
         self._take_more(taken)
-        if self._under_way > _CROWD:
+        if self._under_way > _SIBLINGS:
             for _ in range(_MOMENTS):
+                if len(taken) >= min(self._under_way, _COMPANY):
+                    break
                 time.sleep(_MOMENT)
                 self._take_more(taken)
-                if len(taken) > _CROWD:
-                    break
         return taken
 
     def _take_more(self, taken: list[tuple[Command, object]]) -> None:
