@@ -28,6 +28,9 @@ logger = structlog.get_logger(__name__)
 HIGH_WATER = 64 * 1024
 """Bytes of a request's body that are kept for an application that does not read them."""
 
+MOST_REMEMBERED = 4096
+"""Bytes of headers that are remembered for one kind of request on one connection."""
+
 Header = tuple[bytes, bytes]
 """A header's name and value."""
 
@@ -131,8 +134,12 @@ class Exchange:
         return known[1] if known is not None and known[0] == headers else None
 
     def remember(self, headers: Pairs, made: object) -> None:
-        """Remember what was made of headers for the next such request on this connection: clients repeat them."""
-        self._connection.remembered[self.method] = headers, made
+        """Remember what was made of headers for the next such request on this connection: clients repeat them.
+
+        Large ones are not remembered, so that an idle connection holds little memory.
+        """
+        if sum([len(name) + len(value) for name, value in headers]) <= MOST_REMEMBERED:
+            self._connection.remembered[self.method] = headers, made
 
     @property
     def has_task(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.forward import TOLD, plain_refusal
+from proxy.http1 import HttpProtocol
 from proxy.roads.express import Express
 from proxy.server import Server, bind, serving
 from proxy.upstream import Limits, Upstream
@@ -123,6 +124,21 @@ async def test_headers_that_a_client_repeats_are_read_once_and_new_ones_anew() -
     with_cookies = [head % (cookie, cookie) + told + b"\r\n" for cookie in (b"one", b"one", b"two", b"one")]
     assert legacy.heads[1:] == [*with_cookies, b"GET /a HTTP/1.1\r\nHost: a\r\n" + told + b"\r\n"]
     assert run.taken == 5
+
+
+async def test_an_idle_connection_holds_no_large_headers() -> None:
+    legacy = Answers()
+    async with express(legacy) as run:
+        reader, writer = await asyncio.open_connection("127.0.0.1", run.server.port)
+        for size in (10, 10_000):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: a\r\nCookie: %b\r\n\r\n" % (b"x" * size))
+            await reader.readuntil(KEPT)
+        (connection,) = run.server._uvicorn.server_state.connections
+        assert isinstance(connection, HttpProtocol)
+        held = b"".join(value for headers, _ in connection.remembered.values() for _, value in headers)
+        assert len(held) < 100
+        writer.close()
+        assert run.taken == 2
 
 
 async def test_a_connection_that_ends_instead_of_answering_costs_a_second_try_and_no_more() -> None:
