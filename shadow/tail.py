@@ -96,9 +96,7 @@ class Batch:
 
     def of(self, entries: Sequence[Entry]) -> Batch:
         """Return the batch with only these of its entries; the batch itself if these are all."""
-        if len(entries) == len(self.entries):
-            return self
-        return Batch(tuple(entries), self.position, self.sequence)
+        return self if len(entries) == len(self.entries) else Batch(tuple(entries), self.position, self.sequence)
 
 
 class Tail:
@@ -173,7 +171,15 @@ class Tail:
         """Serve the next of those who are owed something, and see to it that the rest has its turn."""
         try:
             for _ in range(min(len(self._owed), MOST_SERVED)):
-                self._owed.popleft().serve()
+                waiter = self._owed.popleft()
+                place = waiter.place
+                if place is None or waiter.future.done():
+                    continue
+                # Either it takes what it is owed, or its waiting ends and it goes on from the place that is noted.
+                if waiter.takes(place):
+                    waiter.place = None
+                else:
+                    waiter.future.set_result(None)
         finally:
             self._serving = bool(self._owed)
             if self._serving:
@@ -284,15 +290,6 @@ class _Waiter:
             self.place = place
             return True
         return False
-
-    def serve(self) -> None:
-        """Let the follower take what it is owed, or else end its waiting: it goes on from the place that is noted."""
-        if self.place is None or self.future.done():
-            return
-        if self.takes(self.place):
-            self.place = None
-        else:
-            self.future.set_result(None)
 
     def wake(self) -> None:
         """End the waiting."""

@@ -352,14 +352,15 @@ class Reader:
         """Leave out what the subscriber may not see; None when that has to be found out."""
         if self._sight.everything:
             return batch
+        known = self._sight.known
         seen: list[Entry] = []
         for entry in batch.entries:
-            sees = self._sight.known(entry.draft)
+            sees = known(entry.draft)
             if sees is None:
                 return None
             if sees:
                 seen.append(entry)
-        return batch.of(seen)
+        return batch if len(seen) == len(batch.entries) else batch.of(seen)
 
     def _ping_due(self) -> bool:
         return self._now() - self._quiet >= self._feed.pace.heartbeat

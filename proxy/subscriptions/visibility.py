@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -265,7 +266,7 @@ class Visibility:
 class SubscriberSight:
     """What one subscriber may see."""
 
-    __slots__ = ("_credentials", "_digest", "_has_token", "_visibility", "everything")
+    __slots__ = ("_credentials", "_digest", "_has_token", "_last", "_visibility", "everything")
 
     def __init__(self, visibility: Visibility, credentials: Credentials) -> None:
         self._visibility = visibility
@@ -273,11 +274,20 @@ class SubscriberSight:
         self._digest: bytes | None = None
         self._has_token = visibility.knows(credentials.token)
         self.everything = visibility.all_open
+        self._last: tuple[str, _Verdict, float] = "", _HIDDEN, -math.inf
+        """The channel that was asked for last, what was known of it, and until when that counts."""
 
     def known(self, draft: Draft) -> bool | None:
         """Tell the same as `sees` without asking the legacy; None when it has to be asked."""
-        verdict = self._known(self._visibility.rule(draft.channel))
-        return None if verdict is None else verdict.shows(draft)
+        channel, verdict, until = self._last
+        if channel != draft.channel or self._visibility.now() > until:
+            rule = self._visibility.rule(draft.channel)
+            found = self._known(rule)
+            if found is None:
+                return None
+            verdict = found
+            self._last = draft.channel, found, found.at + REMEMBERED if isinstance(rule, _Question) else math.inf
+        return verdict.allowed or verdict.shows(draft)
 
     async def sees(self, draft: Draft) -> bool:
         """Tell whether the subscriber may see an event; raises `Unavailable`."""
