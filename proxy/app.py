@@ -23,7 +23,7 @@ from proxy.mirror import Mirror, NotRecorded, Unrecordable
 from proxy.plans import Plan, Plans
 from proxy.procedures import READS, Procedures
 from proxy.roads.express import Express
-from proxy.roads.express_calls import Flight, Head, Unfit, express_head
+from proxy.roads.express_calls import Flight, PostHead, Unfit, express_head
 from proxy.roads.json import ClientLeft, TooLarge, mirror_json, whole_body
 from proxy.roads.opaque import OpaqueBody
 from proxy.roads.passage import Passage
@@ -48,6 +48,7 @@ logger = structlog.get_logger(__name__)
 RESERVED = "/_changeover/"
 """Paths that the proxy answers itself."""
 _RESERVED = RESERVED.encode()
+_LENGTH = b"content-length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +134,31 @@ class Proxy:
         head = self._head(exchange)
         if head is None or not self.fence.enter_open(plan.phases):
             return False
-        count = len(plan.rules)
+        flight: Flight | None = None
+        try:
+            flight = self._flight(exchange, plan, head, body)
+        finally:
+            if flight is None:
+                self.fence.leave(plan.phases)
+        if flight is not None:
+            flight.depart()
+        return flight is not None
+
+    def _flight(self, exchange: Exchange, plan: Plan, head: PostHead, body: bytes) -> Flight | None:
+        """Make a flight of a request inside the fence; None if its entities are not free, or it is not plain."""
         calls = _calls_of(plan, decode_inputs(plan.calls, "POST", body, self.transformer))
         asked = Asked(self.new_id(), self.clock(), head.actor)
         attempt = self.mirror.attempt(calls, asked)
         if not attempt.claim_at_once():
-            self.fence.leave(plan.phases)
-            return False
+            return None
         leave = partial(self.fence.leave, plan.phases)
-        flight = Flight(
-            self.passage, exchange, attempt, calls, asked, count=count, head=head, travel=self._travel, leave=leave
-        )
-        flight.depart()
-        return True
+        return Flight(self.passage, exchange, attempt, calls, asked, body, head=head, travel=self._travel, leave=leave)
 
-    def _head(self, exchange: Exchange) -> Head | None:
+    def _head(self, exchange: Exchange) -> PostHead | None:
         """Return what the headers come to; None for headers with which a request is not fit for the express road."""
-        headers = [pair for pair in exchange.headers if len(pair[0]) != 14 or pair[0].lower() != b"content-length"]
-        known: Head | Unfit | None = exchange.recall(headers)
+        size = len(_LENGTH)
+        headers = [pair for pair in exchange.headers if len(pair[0]) != size or pair[0].lower() != _LENGTH]
+        known: PostHead | Unfit | None = exchange.recall(headers)
         if known is None:
             known = express_head(exchange, self.read_headers, self.actor_header, self.forwarding)
             exchange.remember(headers, known)
@@ -294,9 +302,6 @@ class Proxy:
             for call, wanted in zip(_calls_of(plan, inputs), mirrored, strict=True)
             if wanted
         ]
-
-    def _asking(self, scope: Scope, path: str) -> Callable[[], Awaitable[bool]]:
-        return partial(self._only_reads, scope, path)
 
     async def _only_reads(self, scope: Scope, path: str) -> bool:
         kind = await self.procedures.probed(path, outgoing_head(scope, self.forwarding))

@@ -56,11 +56,7 @@ class Claims:
         """The entities that each call, by index, is known to be about."""
         self._wanted = _all_of(self.keys)
         self._strict = [key for key in self._wanted if ground.strict(key.entity)]
-        self._making = {
-            call.index: kinds
-            for call in calls
-            if call.rule is not None and call.rule.makes_unnamed and (kinds := kinds_made(call, received))
-        }
+        self._making = {call.index: kinds for call in calls if (kinds := kinds_made(call, received))}
         self._creations: dict[int, Creation] = {}
         self._held: set[EntityKey] = set()
         self._kept: set[EntityKey] = set()

@@ -107,7 +107,7 @@ class Exchange:
 
     @property
     def scheme(self) -> str:
-        """ "http" or "https", as the client came."""
+        """How the client came: `http` or `https`."""
         return self._connection.scheme
 
     @property
@@ -119,8 +119,7 @@ class Exchange:
     @property
     def bare(self) -> bool:
         """Whether it is plain, and consists of nothing but its head."""
-        odd = self._body or self.trailers or self._expects_continue or self.disconnected or self._connection.drained
-        return self.complete and not odd
+        return not self._body and self.plain
 
     @property
     def body(self) -> bytes:
@@ -154,7 +153,7 @@ class Exchange:
 
     def pass_on(self, answer: Answer, body: bytes) -> None:
         """Answer with what the legacy answered, whose whole body this is; does nothing once the client has gone."""
-        if self.disconnected:
+        if self.disconnected or self.started:
             return
         if answer.length < 0:
             self._send_start(answer.status, answer.reason, answer.headers)
@@ -189,8 +188,7 @@ class Exchange:
                 self._waiter = None
 
     def _take(self) -> dict[str, Any]:
-        pieces = self._body
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = self.body
         self._body = []
         self._size = 0
         self._end_taken = self.complete

@@ -29,6 +29,8 @@ from proxy.framing import Pairs, Refused, origin_target, trailer_fields
 
 logger = structlog.get_logger(__name__)
 
+logger = structlog.get_logger(__name__)
+
 MOST_HEADER_BYTES = 64 * 1024
 IDLE_SECONDS = 75.0
 HEAD_SECONDS = 30.0
@@ -116,10 +118,19 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._running
         if exchange is None or exchange.begun:
             return
-        if self._shortcut is not None and self._shortcut(exchange):
+        if self._taken(exchange):
             exchange.begun = True
         else:
             exchange.start()
+
+    def _taken(self, exchange: Exchange) -> bool:
+        """Offer a request to the application's shortcut; one that it fails at is answered for it."""
+        try:
+            return self._shortcut is not None and self._shortcut(exchange)
+        except Exception:
+            logger.exception("request_failed", method=exchange.method)
+            exchange.fail()
+            return True
 
     def eof_received(self) -> None:
         """The transport closes itself: a client that half-closes is gone, as uvicorn and nginx see it."""

@@ -14,7 +14,7 @@ from proxy.doubt import Standing
 from shadow.journal import Outcome
 
 
-class Tallies(Collector):
+class Counts(Collector):
     """Counters that only the event loop counts: a look-up and an addition, without the lock of prometheus' own."""
 
     def __init__(self, name: str, about: str, labels: tuple[str, ...] = ()) -> None:
@@ -37,7 +37,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._mutations = self._tallies(
+        self._mutations = self._count_by(
             "changeover_mutations", "Mutations by procedure and outcome.", ("procedure", "outcome", "mapped")
         )
         self._passed = Counter(
@@ -46,7 +46,7 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-        self._forwarded = self._tallies("changeover_forwarded", "Requests passed through untouched.")
+        self._forwarded = self._count_by("changeover_forwarded", "Requests passed through untouched.")
         self._forwarded.counts[()] = 0
         self._differing = Gauge(
             "changeover_reconcile_differing",
@@ -73,10 +73,10 @@ class Metrics:
         """Count one mutation with its outcome, or with what the spool has of it."""
         self._mutations.counts[procedure, outcome, "yes" if mapped else "no"] += 1
 
-    def _tallies(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Tallies:
-        tallies = Tallies(name, about, labels)
-        self.registry.register(tallies)
-        return tallies
+    def _count_by(self, name: str, about: str, labels: tuple[str, ...] = ()) -> Counts:
+        counts = Counts(name, about, labels)
+        self.registry.register(counts)
+        return counts
 
     def not_mirrored(self, reason: str) -> None:
         """Count one request that could not be mirrored."""

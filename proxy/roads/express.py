@@ -53,8 +53,8 @@ class Express:
         if connection is None:
             return False
         self.forwarded()
-        crossing = Crossing(exchange, connection, self.refuse)
-        connection.write(b"GET", b"GET %b HTTP/1.1\r\n%b" % (target, lines), crossing, exchange.inform)
+        passing = Passing(exchange, connection, self.refuse)
+        connection.write(b"GET", b"GET %b HTTP/1.1\r\n%b" % (target, lines), passing, exchange.inform)
         return True
 
     def _lines(self, exchange: Exchange) -> bytes | None:
@@ -68,7 +68,7 @@ class Express:
         return header_lines(head.headers, b"\r\n")
 
 
-class Crossing:
+class Passing:
     """One request on its way, waiting for its answer in a future's stead."""
 
     __slots__ = ("_connection", "_exchange", "_refuse", "_retry", "_told")

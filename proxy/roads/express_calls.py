@@ -38,7 +38,7 @@ Travel = Callable[[Scope, Send, Awaitable[None]], Awaitable[None]]
 """Goes the common road to its end, and answers when that is an error."""
 
 
-class Head(msgspec.Struct, frozen=True):
+class PostHead(msgspec.Struct, frozen=True):
     """What a client's headers come to: the lines for the legacy, cut at the body's length, and who acts."""
 
     before: bytes
@@ -55,7 +55,7 @@ UNFIT = Unfit()
 
 def express_head(
     exchange: Exchange, read: Container[bytes], actor_header: bytes, forwarding: Forwarding
-) -> Head | Unfit:
+) -> PostHead | Unfit:
     """Return what a POST's headers come to.
 
     `read` are the headers, in lower case, that a mutation's way depends on, `actor_header` the one that names who acts.
@@ -77,7 +77,7 @@ def express_head(
     actor = said.get(actor_header)
     before = header_lines([*headers[:place], (headers[place][0], b"")], b"")[: -len(b"\r\n")]
     after = b"\r\n" + header_lines(headers[place + 1 :], b"\r\n")
-    return Head(before, after, actor.decode("latin-1") if actor else None)
+    return PostHead(before, after, actor.decode("latin-1") if actor else None)
 
 
 class Waiting(Enum):
@@ -98,7 +98,6 @@ class Flight:
         "_body",
         "_calls",
         "_connection",
-        "_count",
         "_exchange",
         "_head",
         "_leave",
@@ -115,23 +114,25 @@ class Flight:
         attempt: Attempt,
         calls: Sequence[Call],
         asked: Asked,
+        body: bytes,
         *,
-        count: int,
-        head: Head,
+        head: PostHead,
         travel: Travel,
         leave: Callable[[], None],
     ) -> None:
-        """`attempt` has claimed what `calls` are about; `leave` is called once the request's way has ended."""
+        """`attempt` has claimed what `calls` are about, which are all that the request has.
+
+        `leave` is called once the request's way has ended.
+        """
         self._passage = passage
         self._exchange = exchange
         self._attempt = attempt
         self._calls = calls
         self._asked = asked
-        self._count = count
         self._head = head
         self._travel = travel
         self._leave = leave
-        self._body = exchange.body
+        self._body = body
         self._waiting = Waiting.INTENTS
         self._connection: Connection | None = None
         self._answer: Answer | None = None
@@ -195,7 +196,7 @@ class Flight:
             self._take_over().set_result(answer)
             return
         reach(Point.FORWARDED)
-        outcomes = read_answer(self._count, answer, whole, self._passage.transformer)
+        outcomes = read_answer(len(self._calls), answer, whole, self._passage.transformer)
         settlements = self._attempt.judged_at_once(outcomes)
         if settlements is None:
             self._take_over().set_result(answer)
@@ -246,7 +247,7 @@ class Flight:
             self._calls,
             self._asked,
             self._body,
-            count=self._count,
+            count=len(self._calls),
             begun=self._attempt,
             asking=asking,
         )

@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from proxy.forward import TOLD, Forwarding, Receive, Refuse, Scope, Send, forward, plain_refusal
@@ -114,6 +115,9 @@ class All:
         return True
 
 
+TAKEN: list[Upstream] = []
+"""One entry for each request that an express road took."""
+
 EXPRESS = False
 """Whether `proxied` has the express road, and a connection to the legacy that waits for it."""
 
@@ -123,9 +127,8 @@ async def proxied(
     upstream: Upstream, *, forwarding: Forwarding = TOLD, refuse: Refuse = plain_refusal
 ) -> AsyncIterator[Server]:
     """Serve a proxy that only passes through, on a free port."""
-    express = Express(
-        upstream, forwarding, refuse, learned=All(), ordinary=lambda path: EXPRESS, forwarded=lambda: None
-    )
+    taken = partial(TAKEN.append, upstream)
+    express = Express(upstream, forwarding, refuse, All(), lambda path: EXPRESS, taken)
     async with serving(PassThrough(upstream, forwarding, refuse, express), bind("127.0.0.1", 0), grace=1) as server:
         if EXPRESS:
             with suppress(NotSent):

@@ -14,6 +14,7 @@ from proxy.forward import Scope
 from proxy.framing import Pairs
 from proxy.server import CannotListen, bind, bind_unix
 from proxy.upstream import Limits, Upstream
+from tests.support import scripted as scripted_support
 from tests.support.scripted import Script, Visit, converse, proxied, scripted, until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -52,6 +53,14 @@ async def client(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
         yield reader, writer
     finally:
         writer.close()
+
+
+async def test_a_read_takes_the_road_that_is_tested() -> None:
+    """Or everything else here would show one road twice."""
+    scripted_support.TAKEN.clear()
+    async with through(Seen()) as port:
+        await converse(port, GET, until=b"ok")
+    assert len(scripted_support.TAKEN) == (1 if scripted_support.EXPRESS else 0)
 
 
 # --- streams ------------------------------------------------------------------------------------------------------

@@ -285,7 +285,11 @@ async def test_a_client_that_goes_leaves_a_mutation_that_is_seen_through(
         assert (outcomes(port), texts(port)) == ([Outcome.APPLIED], [{"id": "n", "text": "t"}])
 
 
-async def test_a_server_in_a_hurry_leaves_a_doubt_and_no_open_intent(tmp_path: Path, started: list[Exchange]) -> None:
+@pytest.mark.parametrize("patience", [60, 0.2])
+async def test_a_server_that_waits_no_longer_leaves_a_doubt_and_no_open_intent(
+    tmp_path: Path, started: list[Exchange], patience: float
+) -> None:
+    """Whether it is hurried or its own patience ends."""
     asked = asyncio.Event()
 
     async def said(visit: Visit) -> None:
@@ -302,33 +306,28 @@ async def test_a_server_in_a_hurry_leaves_a_doubt_and_no_open_intent(tmp_path: P
         started.clear()
         waiting = group.create_task(converse(port.server.port, wire(edit("n"))))
         await asked.wait()
-        stopping = group.create_task(port.server.stop(60))
+        stopping = group.create_task(port.server.stop(patience))
         await until(lambda: port.server.stopping)
-        port.server.hurry()
+        if patience == 60:
+            port.server.hurry()
         assert await waiting == b""
         await stopping
         assert (len(started), outcomes(port)) == (1, [Outcome.IN_DOUBT])
 
 
-async def test_a_server_whose_patience_ends_does_so_too(tmp_path: Path) -> None:
-    asked = asyncio.Event()
+async def test_a_mistake_of_our_own_is_told_and_holds_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object, **options: object) -> None:
+        raise ZeroDivisionError
 
-    async def said(visit: Visit) -> None:
-        asked.set()
-        await visit.reader.read()
-
-    async with (
-        scripted(Legacy(said)) as server,
-        mirrored(server.url, tmp_path) as port,
-        asyncio.timeout(30),
-        asyncio.TaskGroup() as group,
-    ):
+    async with scripted(Legacy()) as server, mirrored(server.url, tmp_path) as port:
         await warm(port)
-        waiting = group.create_task(converse(port.server.port, wire(edit("n"))))
-        await asked.wait()
-        await port.server.stop(0.2)
-        assert await waiting == b""
-        assert outcomes(port) == [Outcome.IN_DOUBT]
+        monkeypatch.setattr("proxy.app.decode_inputs", broken)
+        assert (await exchange(port.url, edit("n"))).status == 500
+        await settled(port)
+        monkeypatch.undo()
+        assert (await exchange(port.url, edit("n"))).status == 200
 
 
 async def test_a_stage_change_waits_for_a_mutation_without_a_task(tmp_path: Path) -> None:
